@@ -1,0 +1,141 @@
+/**
+ * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, its backward, and the row norms behind g.
+ * g = m / ||W + sBA|| (DoRA, arXiv 2402.09353; the norm is a constant in backward, section 4.3), or 1 (LoRA).
+ */
+import { callDoraBackward, callDoraRowNorm } from "../kernels/dora.js";
+import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
+import { callProductBackward, callProductForward } from "../kernels/product.js";
+import type { Dropout } from "../kernels/dropout.js";
+import type { Weight } from "../kernels/weight.js";
+import type { Call } from "../program/kernel.js";
+import { tensor, type Tensor } from "../program/tensor.js";
+import type { ModuleAdapter } from "./layout.js";
+
+export interface Linear {
+  readonly path: string;
+  readonly weight: Weight;
+  /** [out, 2] (g, bias): written by the row norms with DoRA, constant (1, bias) for a plain bias, absent where neither is. */
+  readonly scaleBias?: Tensor;
+  /** [out], read by the row norms. */
+  readonly bias?: Tensor;
+  /** [out] ||W_j||^2 of the (dequantised) base. DoRA only. */
+  readonly rowSquares?: Tensor;
+  readonly adapter?: ModuleAdapter;
+  /** Masks of the low-rank branch. */
+  readonly dropout?: Dropout;
+}
+
+/** Recomputes g where A, B or m changed. The base product runs over A as if its rows were tokens: rank extra tokens per update. */
+export function rowNormCalls(linear: Linear): readonly Call[] {
+  const { adapter, rowSquares, scaleBias } = linear;
+  const magnitude = adapter?.parameters.magnitude;
+  if (!adapter || !magnitude || !rowSquares || !scaleBias) return [];
+  const { rank, out, scaling, parameters } = adapter;
+  const product = tensor(`${linear.path}.norm product`, [rank, out]);
+  const gram = tensor(`${linear.path}.norm gram`, [rank, rank]);
+  const label = `${linear.path} row norms`;
+  const calls = [
+    callProductForward(label, { x: parameters.a, weight: linear.weight, y: product }, { N: rank }),
+    callLowrankDown(label, { x: parameters.a, w: parameters.a, p: gram }, { N: rank, K: adapter.in, rank, alpha: 1, layout: "rows" }),
+    callDoraRowNorm(
+      label,
+      { product, gram, b: parameters.b, w_squared: rowSquares, magnitude, scale_bias: scaleBias, ...(linear.bias && { bias: linear.bias }) },
+      { out, rank, scaling },
+    ),
+  ];
+  return calls.map((call) => ({ ...call, onlyAfterUpdate: true }));
+}
+
+/** p = s x At: kept for backward. Nothing for a module without adapter. */
+export function lowrankCalls(linear: Linear, x: Tensor, p: Tensor | undefined, N: number): readonly Call[] {
+  const { adapter } = linear;
+  if (!adapter || !p) return [];
+  return [
+    callLowrankDown(`${linear.path} down`, { x, w: adapter.parameters.a, p }, {
+      N, K: adapter.in, rank: adapter.rank, alpha: adapter.scaling, layout: "rows", ...dropoutOf(linear),
+    }),
+  ];
+}
+
+export interface ForwardTensors {
+  /** [N, in] */
+  readonly x: Tensor;
+  /** [N, rank], from `lowrankCalls`. */
+  readonly p?: Tensor | undefined;
+  /** [N, out] */
+  readonly y: Tensor;
+  /** [N, out], added in the epilogue. */
+  readonly residual?: Tensor;
+}
+
+/** y = g * (x Wt + p Bt) + bias + residual. */
+export function productCall(linear: Linear, t: ForwardTensors, s: { readonly N: number; readonly yRow?: number }): Call {
+  const { adapter } = linear;
+  return callProductForward(
+    `${linear.path} forward`,
+    {
+      x: t.x, weight: linear.weight, y: t.y,
+      ...(adapter && t.p && { p: t.p, b: adapter.parameters.b }),
+      ...(linear.scaleBias && { scale_bias: linear.scaleBias }),
+      ...(t.residual && { residual: t.residual }),
+    },
+    { ...s, ...(adapter && { rank: adapter.rank }) },
+  );
+}
+
+export interface BackwardTensors {
+  readonly x: Tensor;
+  readonly p?: Tensor | undefined;
+  /** The module's output, and the residual that was added to it: (y - residual - bias) / m is W'x / ||W'||. */
+  readonly y: Tensor;
+  readonly residual?: Tensor;
+  /** [N, out] gradient of the output. Overwritten with g * dy unless `e` is given. */
+  readonly dy: Tensor;
+  /** [N, out] where dy is needed again afterwards. */
+  readonly e?: Tensor;
+  /** [N, in]; left out where nobody below needs a gradient. */
+  readonly dx?: Tensor;
+}
+
+/** Gradients of A, B and m (accumulated) and of x (written, or added with `accumulate`). */
+export function backwardCalls(linear: Linear, t: BackwardTensors, s: { readonly N: number; readonly capacity: number; readonly accumulate?: boolean }): readonly Call[] {
+  const { adapter } = linear;
+  const { N } = s;
+  const calls: Call[] = [];
+  let e = t.dy;
+  let q: Tensor | undefined;
+  if (adapter && t.p) {
+    const { rank, gradients, parameters, in: inputs, out, scaling: alpha } = adapter;
+    if (gradients.magnitude && parameters.magnitude && linear.scaleBias) {
+      calls.push(
+        callDoraBackward(
+          `${linear.path} dm`,
+          {
+            dy: t.dy, y: t.y, scale_bias: linear.scaleBias, magnitude: parameters.magnitude, magnitude_gradient: gradients.magnitude,
+            ...(t.residual && { residual: t.residual }), ...(t.e && { e: t.e }),
+          },
+          { N, out },
+        ),
+      );
+      e = t.e ?? t.dy;
+    }
+    q = tensor(`${linear.path}.q`, [s.capacity, rank]);
+    calls.push(
+      callLowrankGradient(`${linear.path} dB`, { wide: e, narrow: t.p, gradient: gradients.b }, { N, K: out, rank, layout: "columns" }),
+      callLowrankDown(`${linear.path} eB`, { x: e, w: parameters.b, p: q }, { N, K: out, rank, alpha, layout: "columns" }),
+      callLowrankGradient(`${linear.path} dA`, { wide: t.x, narrow: q, gradient: gradients.a }, { N, K: inputs, rank, layout: "rows", ...dropoutOf(linear) }),
+    );
+  }
+  if (t.dx) {
+    calls.push(
+      callProductBackward(
+        `${linear.path} dX`,
+        { e, weight: linear.weight, dx: t.dx, ...(adapter && q && { q, a: adapter.parameters.a }) },
+        { N, ...(adapter && { rank: adapter.rank, ...dropoutOf(linear) }), ...(s.accumulate && { accumulate: true }) },
+      ),
+    );
+  }
+  return calls;
+}
+
+const dropoutOf = (linear: Linear): { dropout?: Dropout } => (linear.dropout ? { dropout: linear.dropout } : {});

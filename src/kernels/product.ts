@@ -1,0 +1,146 @@
+/**
+ * Products with a frozen weight W [out, in], NF4 or dense: y = g * (x Wt + p Bt) + bias + residual, and dx = e W + q A.
+ * One set of kernels serves both ways: rows x [N, K] times op(W) [K, M], where op transposes in forward only.
+ * Inside a call the names are those of the forward way; in backward x is e, y is dx, p is q and b is a.
+ */
+import { size, type Access, type Call, type Cost, type Defines, type Kernel } from "../program/kernel.js";
+import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
+import { softwareVariant } from "./product_software.js";
+import { tileVariant } from "./product_tile.js";
+import { productTwin } from "./product_twin.js";
+import type { Weight } from "./weight.js";
+
+function productKernel(name: string, yAccess: Access): Kernel {
+  return {
+    name,
+    bindings: {
+      x: "read", codes: "read", absmax: "read", nested: "read", values: "read", p: "read", b: "read",
+      scale_bias: "read", residual: "read", y: yAccess,
+    },
+    variants: [softwareVariant, tileVariant],
+    twin: productTwin,
+    cost: productCost,
+  };
+}
+
+export const nf4ProductForward = productKernel("nf4_product_forward", "write");
+export const denseProductForward = productKernel("dense_product_forward", "write");
+export const nf4ProductBackward = productKernel("nf4_product_backward", "write");
+export const nf4ProductBackwardAdd = productKernel("nf4_product_backward_add", "update");
+export const denseProductBackward = productKernel("dense_product_backward", "write");
+export const denseProductBackwardAdd = productKernel("dense_product_backward_add", "update");
+
+function productCost(call: Call): Cost {
+  const [N, K, M, rank] = [size(call, "N"), size(call, "K"), size(call, "M"), size(call, "rank")];
+  let bytes = 4 * N * (K + M + rank);
+  for (const name of ["codes", "absmax", "nested", "values", "b", "scale_bias"]) {
+    const t = call.tensors[name];
+    if (t) bytes += tensorBytes(t);
+  }
+  if (call.tensors["residual"]) bytes += 4 * N * M;
+  if (call.kernel.bindings["y"] === "update") bytes += 4 * N * M;
+  return { flops: 2 * N * M * (K + rank), bytes };
+}
+
+function weightTensors(w: Weight): Record<string, Tensor> {
+  if (w.format !== "nf4") return { values: w.values };
+  return { codes: w.codes, absmax: w.absmax, ...(w.nested && { nested: w.nested }) };
+}
+
+function weightOptions(w: Weight): Defines {
+  switch (w.format) {
+    case "nf4":
+      return { NF4: true, BLOCK: w.blockSize, NESTED: w.nested !== undefined };
+    case "bf16":
+      return { BF16: true };
+    case "f16":
+      return { F16: true };
+    case "f32":
+      return {};
+    default:
+      throw new Error(`unknown weight format ${String(w satisfies never)}`);
+  }
+}
+
+function checkRows(label: string, t: Tensor, rows: number, stride: number): void {
+  if (rows * stride > elementCount(t)) throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${rows} rows of ${stride}`);
+}
+
+/**
+ * y[yRow + t, yColumn + j] = g_j * (sum_k x[xRow + t, k] W[j, k] + sum_r p[t, r] b[j, r]) + bias_j + residual[t, j]
+ * @param t.x [rows, in] f32
+ * @param t.y [rows, yStride] f32; N rows of `out` columns are overwritten
+ * @param t.p [N, rank] f32, already times the LoRA scaling
+ * @param t.b [out, rank] f32
+ * @param t.scale_bias [out, 2] f32: g, bias
+ * @param t.residual [N, out] f32
+ * @param s.yStride row length of y, default `out`
+ */
+export function callProductForward(
+  label: string,
+  t: {
+    readonly x: Tensor; readonly weight: Weight; readonly y: Tensor; readonly p?: Tensor; readonly b?: Tensor;
+    readonly scale_bias?: Tensor; readonly residual?: Tensor;
+  },
+  s: {
+    readonly N: number; readonly rank?: number; readonly xRow?: number; readonly yRow?: number; readonly yColumn?: number;
+    readonly yStride?: number;
+  },
+): Call {
+  const { weight, x, y, p, b, scale_bias, residual } = t;
+  const hasLowrank = p !== undefined && b !== undefined && (s.rank ?? 0) > 0;
+  const sizes = {
+    N: s.N, K: weight.in, M: weight.out, rank: hasLowrank ? s.rank ?? 0 : 0,
+    xRow: s.xRow ?? 0, xColumn: 0, xStride: weight.in,
+    yRow: s.yRow ?? 0, yColumn: s.yColumn ?? 0, yStride: s.yStride ?? weight.out,
+  };
+  checkRows(label, x, sizes.xRow + s.N, sizes.xStride);
+  checkRows(label, y, sizes.yRow + s.N, sizes.yStride);
+  return {
+    kernel: weight.format === "nf4" ? nf4ProductForward : denseProductForward,
+    label,
+    tensors: {
+      x, ...weightTensors(weight), y, ...(hasLowrank && { p, b }), ...(scale_bias && { scale_bias }), ...(residual && { residual }),
+    },
+    sizes,
+    options: {
+      ...weightOptions(weight), LOWRANK: hasLowrank, SCALE_BIAS: scale_bias !== undefined, RESIDUAL: residual !== undefined,
+    },
+  };
+}
+
+/**
+ * dx[dxRow + t, i] (+)= sum_j e[eRow + t, eColumn + j] W[j, i] + sum_r q[t, r] a[r, i]
+ * @param t.e [rows, eStride] f32
+ * @param t.dx [rows, in] f32; N rows are overwritten, or added to with `accumulate`
+ * @param t.q [N, rank] f32, already times the LoRA scaling
+ * @param t.a [rank, in] f32
+ * @param s.eStride row length of e, default `out`
+ */
+export function callProductBackward(
+  label: string,
+  t: { readonly e: Tensor; readonly weight: Weight; readonly dx: Tensor; readonly q?: Tensor; readonly a?: Tensor },
+  s: {
+    readonly N: number; readonly rank?: number; readonly eRow?: number; readonly eColumn?: number; readonly eStride?: number;
+    readonly dxRow?: number; readonly accumulate?: boolean;
+  },
+): Call {
+  const { weight, e, dx, q, a } = t;
+  const hasLowrank = q !== undefined && a !== undefined && (s.rank ?? 0) > 0;
+  const sizes = {
+    N: s.N, K: weight.out, M: weight.in, rank: hasLowrank ? s.rank ?? 0 : 0,
+    xRow: s.eRow ?? 0, xColumn: s.eColumn ?? 0, xStride: s.eStride ?? weight.out,
+    yRow: s.dxRow ?? 0, yColumn: 0, yStride: weight.in,
+  };
+  checkRows(label, e, sizes.xRow + s.N, sizes.xStride);
+  checkRows(label, dx, sizes.yRow + s.N, sizes.yStride);
+  const isNf4 = weight.format === "nf4";
+  const kernel = s.accumulate ? (isNf4 ? nf4ProductBackwardAdd : denseProductBackwardAdd) : isNf4 ? nf4ProductBackward : denseProductBackward;
+  return {
+    kernel,
+    label,
+    tensors: { x: e, ...weightTensors(weight), y: dx, ...(hasLowrank && { p: q, b: a }) },
+    sizes,
+    options: { ...weightOptions(weight), BACKWARD: true, LOWRANK: hasLowrank, ADD: s.accumulate === true },
+  };
+}

@@ -1,0 +1,45 @@
+/** How the weight matrices that products read lie on the GPU. Descriptions only; the loader fills the tensors. */
+import type { Tensor } from "../program/tensor.js";
+
+export type DenseFormat = "f32" | "bf16" | "f16";
+
+export interface DenseWeight {
+  readonly format: DenseFormat;
+  readonly out: number;
+  readonly in: number;
+  /** [out, in], flat; bf16 and f16 packed two to a u32. */
+  readonly values: Tensor;
+}
+
+/** bitsandbytes' NF4: blocks run over the flattened matrix and may cross rows. */
+export interface Nf4Weight {
+  readonly format: "nf4";
+  readonly out: number;
+  readonly in: number;
+  readonly blockSize: number;
+  /** u32 [out, ceil(in / 8)]: bitsandbytes' bytes, each row padded to whole words. In a byte the first value is the high nibble. */
+  readonly codes: Tensor;
+  /** [ceil(out * in / blockSize)] f32, or u8 codes of the 8-bit map with double quantisation. */
+  readonly absmax: Tensor;
+  /** Double quantisation: f32 [257 + ceil(blocks / 256)] = the 256 map entries, the offset, the nested absmax. */
+  readonly nested?: Tensor;
+}
+
+/** A frozen matrix W [out, in]. */
+export type Weight = Nf4Weight | DenseWeight;
+
+/** Bytes a product must read of a weight at least once. */
+export function weightBytes(w: Weight): number {
+  const count = w.out * w.in;
+  switch (w.format) {
+    case "f32":
+      return 4 * count;
+    case "bf16":
+    case "f16":
+      return 2 * count;
+    case "nf4":
+      return count / 2 + (w.nested ? 1 : 4) * Math.ceil(count / w.blockSize);
+    default:
+      throw new Error(`unknown weight format ${String(w satisfies never)}`);
+  }
+}

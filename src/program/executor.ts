@@ -1,0 +1,270 @@
+/**
+ * The executor: allocates a memory plan, compiles the chosen variants and makes every bind group once, then replays
+ * programs. Nothing is created while it runs; a new token count only rewrites uniforms and grids.
+ */
+import { OutOfGpuMemoryError } from "../gpu/errors.js";
+import type { Gpu } from "../gpu/device.js";
+import { Pipelines, type CompiledKernel } from "../gpu/pipelines.js";
+import { readThrough, Uploader } from "../gpu/upload.js";
+import type { WgslField } from "../gpu/wgsl.js";
+import { restfully } from "../gpu/wait.js";
+import type { Call, Defines, Program, Variant } from "./kernel.js";
+import { READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
+import { tensorBytes, type Tensor } from "./tensor.js";
+
+/** Which variant runs a call: the tuner's table, a forced name, or the first that accepts. */
+export type ChooseVariant = (call: Call, accepted: readonly Variant[]) => Variant;
+
+interface Bound {
+  readonly variant: Variant;
+  readonly defines: Defines;
+  readonly kernel: CompiledKernel;
+  readonly group: GPUBindGroup;
+}
+
+interface Loaded {
+  readonly capacity: Program;
+  readonly bound: readonly Bound[];
+  /** First call's place in the uniform buffer. */
+  readonly uniformStart: number;
+  /** The program object whose sizes are in the uniform buffer now. */
+  current?: Program;
+}
+
+/** A submit stays near this many milliseconds, so that no driver's watchdog fires. */
+const SUBMIT_MS = 100;
+/** Dispatches recorded before the first measure. */
+const FIRST_BATCH_FLOPS = 2e9;
+
+/** The variants of a call's kernel that give right numbers here. @throws Error when there is none. */
+export function acceptedVariants(call: Call, gpu: Gpu): readonly Variant[] {
+  const accepted = call.kernel.variants.filter((v) => v.accepts(call, gpu.traits));
+  if (accepted.length === 0) throw new Error(`no variant of ${call.kernel.name} fits ${call.label} on ${gpu.traits.name}`);
+  return accepted;
+}
+
+export class Executor {
+  readonly gpu: Gpu;
+  readonly plan: MemoryPlan;
+  readonly #buffers: GPUBuffer[];
+  readonly #pipelines: Pipelines;
+  readonly #programs = new Map<string, Loaded>();
+  readonly #uploader: Uploader;
+  #flopsPerMs = FIRST_BATCH_FLOPS / SUBMIT_MS;
+
+  private constructor(gpu: Gpu, plan: MemoryPlan, buffers: GPUBuffer[], pipelines: Pipelines) {
+    this.gpu = gpu;
+    this.plan = plan;
+    this.#buffers = buffers;
+    this.#pipelines = pipelines;
+    this.#uploader = new Uploader(gpu);
+  }
+
+  /** Allocates the plan. @throws OutOfGpuMemoryError naming the buffer; what was allocated is released. */
+  static async allocate(gpu: Gpu, plan: MemoryPlan, pipelines = new Pipelines(gpu)): Promise<Executor> {
+    const buffers: GPUBuffer[] = [];
+    for (const b of plan.buffers) {
+      const usage =
+        b.label === READBACK_LABEL ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
+        : b.label === UNIFORM_LABEL ? GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST
+        : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+      gpu.device.pushErrorScope("out-of-memory");
+      const buffer = gpu.ledger.allocate(b.label, b.kind, b.bytes, usage);
+      buffers.push(buffer);
+      if (await restfully(gpu.device.popErrorScope(), 0.05)) {
+        for (const made of buffers) gpu.ledger.release(made);
+        throw new OutOfGpuMemoryError(b.label, b.bytes);
+      }
+    }
+    return new Executor(gpu, plan, buffers, pipelines);
+  }
+
+  /** Compiles the pipelines and makes the bind groups of the programs that were planned. */
+  async load(programs: readonly Program[], choose: ChooseVariant): Promise<void> {
+    for (const capacity of programs) {
+      const uniformStart = this.plan.uniformStart.get(capacity.name);
+      if (uniformStart === undefined) throw new Error(`program ${capacity.name} was not planned`);
+      const bound = await Promise.all(
+        capacity.calls.map((call, i) => this.#bind(call, choose(call, acceptedVariants(call, this.gpu)), uniformStart + i)),
+      );
+      this.#programs.set(capacity.name, { capacity, bound, uniformStart });
+    }
+  }
+
+  async #bind(call: Call, variant: Variant, uniformIndex: number): Promise<Bound> {
+    const defines = variant.defines(call, this.gpu.traits);
+    const kernel = await this.#pipelines.get(variant.file, defines);
+    const entries = kernel.interface.bindings.map((b): GPUBindGroupEntry => {
+      if (b.space === "uniform") {
+        return { binding: b.binding, resource: { buffer: this.#uniforms(), offset: uniformIndex * UNIFORM_STRIDE, size: UNIFORM_STRIDE } };
+      }
+      const t = call.tensors[b.name];
+      if (!t) throw new Error(`${variant.file} binds ${b.name}, which ${call.label} does not give`);
+      const access = call.kernel.bindings[b.name];
+      if ((b.space === "read") !== (access === "read")) throw new Error(`${variant.file}: ${b.name} is ${b.space}, not ${access}`);
+      const place = this.#place(t);
+      return { binding: b.binding, resource: { buffer: this.#buffer(place.buffer), offset: place.offsetBytes, size: place.bytes } };
+    });
+    const group = this.gpu.device.createBindGroup({ label: call.label, layout: kernel.layout, entries });
+    return { variant, defines, kernel, group };
+  }
+
+  /**
+   * Times one call with one variant, in milliseconds (best of `repeats`, after one run that compiles it).
+   * Only before programs are loaded: it borrows the first place in the uniform buffer.
+   */
+  async measure(call: Call, variant: Variant, repeats: number): Promise<number> {
+    if (this.#programs.size > 0) throw new Error("measure before loading programs");
+    const bound = await this.#bind(call, variant, 0);
+    const bytes = new DataView(new ArrayBuffer(UNIFORM_STRIDE));
+    for (const [f, field] of bound.kernel.interface.sizes.entries()) writeField(bytes, f * 4, field, call);
+    this.gpu.device.queue.writeBuffer(this.#uniforms(), 0, bytes.buffer);
+    let best = Infinity;
+    for (let i = 0; i <= repeats; i++) {
+      const encoder = this.gpu.device.createCommandEncoder({ label: call.label });
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(bound.kernel.pipeline);
+      pass.setBindGroup(0, bound.group);
+      pass.dispatchWorkgroups(...variant.grid(call, bound.defines));
+      pass.end();
+      const start = performance.now();
+      this.gpu.device.queue.submit([encoder.finish()]);
+      await this.gpu.idle();
+      if (i > 0) best = Math.min(best, performance.now() - start);
+    }
+    return best;
+  }
+
+  /** The name of the variant that runs each call of a loaded program. */
+  variants(programName: string): readonly string[] {
+    return this.#loaded(programName).bound.map((b) => b.variant.name);
+  }
+
+  /**
+   * Runs a program that has the structure of the loaded one of the same name, with this one's sizes.
+   * Returns when the work is submitted and at most one submit is still running.
+   */
+  async run(program: Program, options: { readonly afterUpdate?: boolean } = {}): Promise<void> {
+    const loaded = this.#loaded(program.name);
+    if (loaded.current !== program) this.#writeUniforms(loaded, program);
+    let encoder: GPUCommandEncoder | undefined;
+    let pass: GPUComputePassEncoder | undefined;
+    let flops = 0;
+    for (const [i, call] of program.calls.entries()) {
+      if (call.onlyAfterUpdate && !options.afterUpdate) continue;
+      const bound = loaded.bound[i] as Bound;
+      const [x, y, z] = bound.variant.grid(call, bound.defines);
+      if (x * y * z === 0) continue;
+      encoder ??= this.gpu.device.createCommandEncoder({ label: program.name });
+      pass ??= encoder.beginComputePass({ label: program.name });
+      pass.setPipeline(bound.kernel.pipeline);
+      pass.setBindGroup(0, bound.group);
+      pass.dispatchWorkgroups(x, y, z);
+      flops += call.kernel.cost(call).flops;
+      if (flops >= this.#flopsPerMs * SUBMIT_MS) {
+        pass.end();
+        await this.#submit(encoder, flops);
+        encoder = pass = undefined;
+        flops = 0;
+      }
+    }
+    if (pass && encoder) {
+      pass.end();
+      await this.#submit(encoder, flops);
+    }
+  }
+
+  #running: { readonly done: Promise<unknown>; readonly flops: number; readonly since: number } | undefined;
+
+  /** Submits; waits for the submit before, and learns from it how much fits into one. */
+  async #submit(encoder: GPUCommandEncoder, flops: number): Promise<void> {
+    const before = this.#running;
+    this.gpu.device.queue.submit([encoder.finish()]);
+    this.#running = { done: this.gpu.device.queue.onSubmittedWorkDone(), flops, since: performance.now() };
+    if (before) {
+      await restfully(before.done, this.gpu.traits.isSoftware ? 1 : 0.1);
+      this.gpu.check();
+      const ms = performance.now() - before.since;
+      if (before.flops > 1e6 && ms > 1) {
+        const measured = before.flops / ms;
+        this.#flopsPerMs = Math.min(Math.max(measured, this.#flopsPerMs / 2), this.#flopsPerMs * 2);
+      }
+    }
+  }
+
+  #writeUniforms(loaded: Loaded, program: Program): void {
+    if (program.calls.length !== loaded.bound.length) throw new Error(`${program.name} has another structure than what was loaded`);
+    const bytes = new DataView(new ArrayBuffer(program.calls.length * UNIFORM_STRIDE));
+    for (const [i, call] of program.calls.entries()) {
+      const fields = (loaded.bound[i] as Bound).kernel.interface.sizes;
+      for (const [f, field] of fields.entries()) writeField(bytes, i * UNIFORM_STRIDE + f * 4, field, call);
+    }
+    this.gpu.device.queue.writeBuffer(this.#uniforms(), loaded.uniformStart * UNIFORM_STRIDE, bytes.buffer);
+    loaded.current = program;
+  }
+
+  /** Uploads a tensor's bytes (padded to a multiple of 4), paced. `offsetBytes` starts inside the tensor. */
+  async write(t: Tensor, data: Uint8Array, offsetBytes = 0): Promise<void> {
+    const place = this.#place(t);
+    if (offsetBytes + data.byteLength > place.bytes) throw new Error(`${t.name}: ${data.byteLength} bytes do not fit ${place.bytes}`);
+    await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes + offsetBytes, data);
+  }
+
+  /** Copies a tensor (or its first bytes, a multiple of 4) to the host through the planned read-back buffer: nothing is created. */
+  async read(t: Tensor, bytes: number = tensorBytes(t)): Promise<ArrayBuffer> {
+    const index = this.plan.buffers.findIndex((p) => p.label === READBACK_LABEL);
+    const staging = this.#buffer(index);
+    const stagingBytes = this.plan.buffers[index]?.bytes ?? 0;
+    const place = this.#place(t);
+    const out = new Uint8Array(bytes);
+    for (let at = 0; at < bytes; at += stagingBytes) {
+      const count = Math.min(stagingBytes, bytes - at);
+      out.set(new Uint8Array(await readThrough(this.gpu, this.#buffer(place.buffer), place.offsetBytes + at, count, staging)), at);
+    }
+    return out.buffer;
+  }
+
+  /** Waits until nothing is running and all uploads are done. */
+  async idle(): Promise<void> {
+    await this.#uploader.flush();
+    this.#running = undefined;
+  }
+
+  /** Gives all memory back. */
+  async release(): Promise<void> {
+    await this.idle();
+    for (const buffer of this.#buffers) this.gpu.ledger.release(buffer);
+    this.#buffers.length = 0;
+    await this.idle();
+  }
+
+  #loaded(name: string): Loaded {
+    const loaded = this.#programs.get(name);
+    if (!loaded) throw new Error(`program ${name} is not loaded`);
+    return loaded;
+  }
+
+  #place(t: Tensor) {
+    const place = this.plan.places.get(t.name);
+    if (!place) throw new Error(`tensor ${t.name} was not planned`);
+    return place;
+  }
+
+  #uniforms(): GPUBuffer {
+    return this.#buffer(this.plan.buffers.findIndex((p) => p.label === UNIFORM_LABEL));
+  }
+
+  #buffer(index: number): GPUBuffer {
+    const buffer = this.#buffers[index];
+    if (!buffer) throw new Error(`no buffer ${index}`);
+    return buffer;
+  }
+}
+
+function writeField(bytes: DataView, at: number, field: WgslField, call: Call): void {
+  const value = call.sizes[field.name];
+  if (value === undefined) throw new Error(`${call.kernel.name} (${call.label}) has no size ${field.name}`);
+  if (field.type === "f32") bytes.setFloat32(at, value, true);
+  else if (field.type === "i32") bytes.setInt32(at, value, true);
+  else bytes.setUint32(at, value, true);
+}

@@ -1,0 +1,161 @@
+/**
+ * Programs -> memory. Persistent tensors get buffers of their own (or a place in a shared one); transient tensors get
+ * slots, reused when lifetimes do not overlap. The executor allocates exactly this list, so the plan is the allocation.
+ */
+import type { Call, Program } from "./kernel.js";
+import { isTransient, tensorBytes, type Kind, type Tensor } from "./tensor.js";
+
+export interface PlannedBuffer {
+  readonly label: string;
+  readonly kind: Kind;
+  readonly bytes: number;
+}
+
+export interface Place {
+  /** Index into `buffers`. */
+  readonly buffer: number;
+  readonly offsetBytes: number;
+  readonly bytes: number;
+}
+
+export interface MemoryPlan {
+  readonly buffers: readonly PlannedBuffer[];
+  readonly places: ReadonlyMap<string, Place>;
+  /** Where the uniforms of each program start in the uniform buffer, in calls of 256 bytes. */
+  readonly uniformStart: ReadonlyMap<string, number>;
+  readonly bytesByKind: ReadonlyMap<Kind, number>;
+  readonly totalBytes: number;
+  /** The largest range that one binding covers: what the adapter's binding limit is compared with. */
+  readonly largestBinding: { readonly name: string; readonly bytes: number };
+}
+
+/** Bytes of one call's uniforms: the portable alignment of uniform offsets. */
+export const UNIFORM_STRIDE = 256;
+export const UNIFORM_LABEL = "uniforms";
+/** The one staging buffer through which scalars are read back while training. */
+export const READBACK_LABEL = "read back";
+
+interface Lifetime {
+  readonly tensor: Tensor;
+  readonly bytes: number;
+  /** First and last use, in calls counted over all programs. */
+  first: number;
+  last: number;
+}
+
+interface Slot {
+  readonly label: string;
+  readonly kind: Kind;
+  bytes: number;
+  readonly members: Lifetime[];
+}
+
+/**
+ * Plans the memory for programs that never run at the same time.
+ * @param programs each at full capacity (the largest token count it will ever run with)
+ * @param readbackBytes size of the read-back staging buffer
+ * @param extra persistent tensors that no call binds but the host reads or writes
+ */
+export function planMemory(programs: readonly Program[], readbackBytes: number, extra: readonly Tensor[] = []): MemoryPlan {
+  const persistent = new Map<string, Tensor>();
+  const lifetimes = new Map<string, Lifetime>();
+  const uniformStart = new Map<string, number>();
+  for (const t of extra) note(t, persistent);
+  let at = 0;
+  for (const program of programs) {
+    uniformStart.set(program.name, at);
+    for (const call of program.calls) {
+      noteCall(call, at++, persistent, lifetimes);
+    }
+  }
+  const buffers: PlannedBuffer[] = [];
+  const places = new Map<string, Place>();
+  placePersistent(persistent, buffers, places);
+  placeTransient([...lifetimes.values()], buffers, places);
+  if (at > 0) buffers.push({ label: UNIFORM_LABEL, kind: "uniform", bytes: at * UNIFORM_STRIDE });
+  if (readbackBytes > 0) buffers.push({ label: READBACK_LABEL, kind: "staging", bytes: readbackBytes });
+  return { buffers, places, uniformStart, ...totals(buffers), largestBinding: largestPlace(places) };
+}
+
+function note(t: Tensor, known: Map<string, Tensor>): void {
+  const other = known.get(t.name);
+  if (other && (tensorBytes(other) !== tensorBytes(t) || other.arena?.name !== t.arena?.name)) {
+    throw new Error(`two different tensors are called ${t.name}: [${other.shape.join()}] and [${t.shape.join()}]`);
+  }
+  known.set(t.name, t);
+}
+
+function noteCall(call: Call, at: number, persistent: Map<string, Tensor>, lifetimes: Map<string, Lifetime>): void {
+  for (const [binding, t] of Object.entries(call.tensors)) {
+    if (!(binding in call.kernel.bindings)) throw new Error(`${call.kernel.name} (${call.label}) has no binding ${binding}`);
+    if (!isTransient(t)) {
+      note(t, persistent);
+      continue;
+    }
+    const life = lifetimes.get(t.name);
+    if (life) {
+      if (life.bytes !== tensorBytes(t)) throw new Error(`workspace tensor ${t.name} has two sizes (${call.label})`);
+      life.last = at;
+    } else {
+      if (call.kernel.bindings[binding] !== "write") {
+        throw new Error(`${call.label}: ${t.name} is used before anything wrote it`);
+      }
+      lifetimes.set(t.name, { tensor: t, bytes: tensorBytes(t), first: at, last: at });
+    }
+  }
+}
+
+function placePersistent(tensors: ReadonlyMap<string, Tensor>, buffers: PlannedBuffer[], places: Map<string, Place>): void {
+  const arenas = new Map<string, number>();
+  for (const t of tensors.values()) {
+    const bytes = tensorBytes(t);
+    if (!t.arena) {
+      places.set(t.name, { buffer: buffers.length, offsetBytes: 0, bytes });
+      buffers.push({ label: t.name, kind: t.kind, bytes });
+      continue;
+    }
+    let index = arenas.get(t.arena.name);
+    if (index === undefined) {
+      index = buffers.length;
+      arenas.set(t.arena.name, index);
+      buffers.push({ label: t.arena.name, kind: t.kind, bytes: t.arena.bytes });
+    }
+    if (t.arena.offsetBytes % 256 !== 0 || t.arena.offsetBytes + bytes > t.arena.bytes) {
+      throw new Error(`${t.name} does not fit its place in ${t.arena.name}`);
+    }
+    places.set(t.name, { buffer: index, offsetBytes: t.arena.offsetBytes, bytes });
+  }
+}
+
+/** Greedy by size: the largest tensor first, into the first slot where its lifetime is free. Deterministic. */
+function placeTransient(lifetimes: readonly Lifetime[], buffers: PlannedBuffer[], places: Map<string, Place>): void {
+  const slots: Slot[] = [];
+  for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+    const free = slots.find((slot) => slot.members.every((m) => m.last < life.first || life.last < m.first));
+    if (free) {
+      free.members.push(life);
+    } else {
+      slots.push({ label: `slot ${slots.length}`, kind: life.tensor.kind, bytes: life.bytes, members: [life] });
+    }
+  }
+  for (const slot of slots) {
+    for (const m of slot.members) places.set(m.tensor.name, { buffer: buffers.length, offsetBytes: 0, bytes: m.bytes });
+    buffers.push({ label: slot.label, kind: slot.kind, bytes: slot.bytes });
+  }
+}
+
+function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, number>; totalBytes: number } {
+  const bytesByKind = new Map<Kind, number>();
+  let totalBytes = 0;
+  for (const b of buffers) {
+    bytesByKind.set(b.kind, (bytesByKind.get(b.kind) ?? 0) + b.bytes);
+    totalBytes += b.bytes;
+  }
+  return { bytesByKind, totalBytes };
+}
+
+function largestPlace(places: ReadonlyMap<string, Place>): { name: string; bytes: number } {
+  let largest = { name: "", bytes: 0 };
+  for (const [name, place] of places) if (place.bytes > largest.bytes) largest = { name, bytes: place.bytes };
+  return largest;
+}

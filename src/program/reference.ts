@@ -1,0 +1,75 @@
+/**
+ * The reference reader: runs a program with the kernels' f64 twins on the CPU, rounding at each store to the tensor's
+ * dtype. Slow and plain; tests compare whole training steps with it where there is no GPU.
+ */
+import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../formats/floats.js";
+import type { NumberArray, Program } from "./kernel.js";
+import { elementCount, type Tensor } from "./tensor.js";
+
+/** Host memory by tensor name. Arena members share one array, so that an optimizer call sees the whole arena. */
+export class ReferenceMemory {
+  readonly #arrays = new Map<string, NumberArray>();
+  readonly #packed = new Map<string, Uint16Array>();
+
+  /** The live array of a tensor: its elements in f32, u32, i32 or bytes. bf16 and f16 give a decoded copy. */
+  array(t: Tensor): NumberArray {
+    if (t.dtype === "bf16" || t.dtype === "f16") {
+      const bits = this.#bits(t);
+      return t.dtype === "bf16" ? bf16ToF32(bits) : f16ToF32(bits);
+    }
+    if (t.arena) {
+      const whole = this.#own(t.arena.name, t.arena.bytes / 4, "f32");
+      const start = t.arena.offsetBytes / 4;
+      return whole.subarray(start, start + elementCount(t));
+    }
+    return this.#own(t.name, elementCount(t), t.dtype);
+  }
+
+  /** Stores a twin's results: only packed dtypes need it, the others were written in place. */
+  store(t: Tensor, values: NumberArray): void {
+    if (t.dtype !== "bf16" && t.dtype !== "f16") return;
+    const f32 = values instanceof Float32Array ? values : Float32Array.from(values);
+    this.#bits(t).set(t.dtype === "bf16" ? f32ToBf16(f32) : f32ToF16(f32));
+  }
+
+  /** Sets a tensor from the bytes that the executor would upload. */
+  load(t: Tensor, bytes: Uint8Array): void {
+    const copy = bytes.slice();
+    if (t.dtype === "bf16" || t.dtype === "f16") {
+      this.#bits(t).set(new Uint16Array(copy.buffer).subarray(0, elementCount(t)));
+      return;
+    }
+    const target = this.array(t);
+    const make = { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array }[t.dtype];
+    target.set(new make(copy.buffer).subarray(0, target.length));
+  }
+
+  #bits(t: Tensor): Uint16Array {
+    let bits = this.#packed.get(t.name);
+    if (!bits) this.#packed.set(t.name, (bits = new Uint16Array(elementCount(t))));
+    return bits;
+  }
+
+  #own(name: string, count: number, dtype: "f32" | "u32" | "i32" | "u8"): NumberArray {
+    let array = this.#arrays.get(name);
+    if (!array) {
+      array = new { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array }[dtype](count);
+      this.#arrays.set(name, array);
+    }
+    return array;
+  }
+}
+
+/** Runs every call of a program with its twin. */
+export function runReference(program: Program, memory: ReferenceMemory, options: { afterUpdate: boolean } = { afterUpdate: true }): void {
+  for (const call of program.calls) {
+    if (call.onlyAfterUpdate && !options.afterUpdate) continue;
+    const arrays: Record<string, NumberArray> = {};
+    for (const [binding, t] of Object.entries(call.tensors)) arrays[binding] = memory.array(t);
+    call.kernel.twin(arrays, call);
+    for (const [binding, t] of Object.entries(call.tensors)) {
+      const array = arrays[binding];
+      if (array && call.kernel.bindings[binding] !== "read") memory.store(t, array);
+    }
+  }
+}

@@ -1,0 +1,62 @@
+/** Tensors as descriptions: a name, a shape, a dtype and a kind. No memory is behind them until a plan is made. */
+
+/** How elements are stored. `bf16` and `f16` are packed two to a u32, `u8` four to a u32. */
+export type DType = "f32" | "u32" | "i32" | "bf16" | "f16" | "u8";
+
+/** The class of memory a tensor belongs to: what `qdora plan` prints and the ledger counts. */
+export type Kind =
+  | "weight"
+  | "embedding"
+  | "head"
+  | "adapter"
+  | "row_norm"
+  | "gradient"
+  | "moment"
+  | "checkpoint"
+  | "cache"
+  | "logits"
+  | "workspace"
+  | "staging"
+  | "uniform";
+
+/** A place inside a buffer that several persistent tensors share. */
+export interface ArenaPlace {
+  /** Name of the shared buffer. */
+  readonly name: string;
+  /** Size of the whole shared buffer. */
+  readonly bytes: number;
+  /** Where this tensor starts, a multiple of 256. */
+  readonly offsetBytes: number;
+}
+
+export interface Tensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly kind: Kind;
+  readonly arena?: ArenaPlace;
+}
+
+const BITS: Record<DType, number> = { f32: 32, u32: 32, i32: 32, bf16: 16, f16: 16, u8: 8 };
+
+/** Kinds that live only between their first write and their last read, and share slots. */
+const TRANSIENT: ReadonlySet<Kind> = new Set<Kind>(["workspace", "logits"]);
+
+/** Describes a tensor. Names are unique in a run: the same name is the same memory. */
+export function tensor(
+  name: string,
+  shape: readonly number[],
+  dtype: DType = "f32",
+  kind: Kind = "workspace",
+  arena?: ArenaPlace,
+): Tensor {
+  return arena ? { name, shape, dtype, kind, arena } : { name, shape, dtype, kind };
+}
+
+/** True for tensors that share slots by lifetime instead of keeping memory of their own. */
+export const isTransient = (t: Tensor): boolean => TRANSIENT.has(t.kind);
+
+export const elementCount = (t: Tensor): number => t.shape.reduce((product, n) => product * n, 1);
+
+/** Bytes on the GPU: packed elements, rounded up to a multiple of 4. At least 4 (WebGPU binds no empty buffer). */
+export const tensorBytes = (t: Tensor): number => Math.max(4, Math.ceil((elementCount(t) * BITS[t.dtype]) / 32) * 4);

@@ -1,0 +1,91 @@
+/**
+ * Picks a variant for every kind of call by measuring it on the adapter at hand, and remembers it per adapter. Timed
+ * choices can change the last bits of a result, so the table that was used is part of a run.
+ */
+import { createHash } from "node:crypto";
+import { mkdir, readFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { writeFileAtomic } from "../formats/files.js";
+import type { AdapterTraits } from "../gpu/traits.js";
+import { acceptedVariants, type ChooseVariant, type Executor } from "./executor.js";
+import type { Call, Program } from "./kernel.js";
+
+export type TuneMode = "off" | "quick" | "full";
+
+/** Call class -> variant name. */
+export type VariantTable = ReadonlyMap<string, string>;
+
+const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
+/** Bumped when kernels change so much that old measurements mislead. */
+const CACHE_VERSION = 1;
+
+/** Calls of one class run the same code on the same sizes; where in a tensor they start makes no difference. */
+export function callClass(call: Call): string {
+  const sizes = Object.entries(call.sizes).filter(([name, value]) => Number.isInteger(value) && !/row$|column$|^slot$|^module$|^firstRow$/i.test(name));
+  const options = Object.entries(call.options);
+  const text = [...sizes, ...options].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => `${name}=${value}`);
+  return `${call.kernel.name} ${text.join(" ")}`;
+}
+
+/** `QDORA_CACHE`, else the user's cache folder. */
+export const cacheFolder = (): string => process.env["QDORA_CACHE"] || join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "qdora");
+
+function cacheFile(traits: AdapterTraits): string {
+  const identity = JSON.stringify([CACHE_VERSION, traits.name, traits.vendor, traits.architecture, traits.subgroupMinSize, traits.subgroupMaxSize]);
+  return join(cacheFolder(), "tune", `${createHash("sha256").update(identity).digest("hex").slice(0, 16)}.json`);
+}
+
+async function readCache(path: string): Promise<Map<string, string>> {
+  try {
+    const json: unknown = JSON.parse(await readFile(path, "utf8"));
+    if (typeof json === "object" && json !== null) return new Map(Object.entries(json).filter((e): e is [string, string] => typeof e[1] === "string"));
+  } catch {
+    // No cache yet, or a broken one: measured again and overwritten.
+  }
+  return new Map();
+}
+
+/**
+ * Measures what the cache does not know yet. The executor's buffers are used as they are, so call this before weights are loaded.
+ * @returns the table of all classes with more than one variant
+ */
+export async function tune(executor: Executor, programs: readonly Program[], mode: TuneMode, say: (line: string) => void = () => undefined): Promise<VariantTable> {
+  const table = new Map<string, string>();
+  if (mode === "off") return table;
+  const { gpu } = executor;
+  const path = cacheFile(gpu.traits);
+  const cache = await readCache(path);
+  let measured = 0;
+  for (const call of programs.flatMap((p) => p.calls)) {
+    const key = callClass(call);
+    if (table.has(key)) continue;
+    const variants = acceptedVariants(call, gpu);
+    if (variants.length < 2) continue;
+    const known = cache.get(key);
+    if (known !== undefined && variants.some((v) => v.name === known)) {
+      table.set(key, known);
+      continue;
+    }
+    if (measured++ === 0) say("measuring kernel variants on this adapter (once)");
+    let best = { name: "", ms: Infinity };
+    for (const variant of variants) {
+      const ms = await executor.measure(call, variant, REPEATS[mode]);
+      if (ms < best.ms) best = { name: variant.name, ms };
+    }
+    table.set(key, best.name);
+    cache.set(key, best.name);
+  }
+  if (measured > 0) {
+    await mkdir(join(cacheFolder(), "tune"), { recursive: true });
+    await writeFileAtomic(path, JSON.stringify(Object.fromEntries([...cache].toSorted()), null, 1));
+  }
+  return table;
+}
+
+/** A forced name wins (`QDORA_VARIANT=tile`), then the table, then the first variant that accepts the call. */
+export function chooseFrom(table: VariantTable, forced: string | undefined = process.env["QDORA_VARIANT"]): ChooseVariant {
+  return (call, accepted) =>
+    accepted.find((v) => v.name === forced) ?? accepted.find((v) => v.name === table.get(callClass(call))) ?? accepted[0] as (typeof accepted)[number];
+}
+

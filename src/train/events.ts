@@ -1,0 +1,35 @@
+/** What a run tells its listeners. The trainer never prints; progress lines, metrics and reports are made from these. */
+import type { PreparedRun } from "./prepare.js";
+
+export type TrainingEvent =
+  | { readonly type: "prepared"; readonly run: PreparedRun }
+  | { readonly type: "gpu"; readonly name: string; readonly isSoftware: boolean }
+  | { readonly type: "message"; readonly text: string }
+  | { readonly type: "loading"; readonly bytes: number }
+  | { readonly type: "started"; readonly seconds: number }
+  | StepEvent
+  | { readonly type: "evaluation"; readonly step: number; readonly epoch: number; readonly loss: number }
+  | { readonly type: "saved"; readonly folder: string; readonly step: number }
+  | { readonly type: "finished"; readonly step: number; readonly seconds: number };
+
+export interface StepEvent {
+  readonly type: "step";
+  /** Counted from 1. */
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly loss: number;
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  /** Rows seen / rows, as a real number. */
+  readonly epoch: number;
+  /** Tokens trained on since the run began. */
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+  /** Peak of the GPU ledger. */
+  readonly gpuBytes: number;
+  /** Whether this step is one of the logged ones. */
+  readonly logged: boolean;
+  readonly secondsLeft: number;
+}
+
+export type Listener = (event: TrainingEvent) => void | Promise<void>;

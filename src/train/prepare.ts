@@ -1,0 +1,102 @@
+/** Everything about a run that needs no GPU: model shapes, data, adapter layout, programs and the exact memory plan. */
+import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
+import { targetModules, type AdapterSettings } from "../adapter/targets.js";
+import { longestMicroBatchTokens } from "../data/batch.js";
+import { loadDataset, type Dataset } from "../data/dataset.js";
+import { stepsPerEpoch } from "../data/order.js";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import { openCheckpoint } from "../formats/checkpoint.js";
+import { readArchitecture, type Architecture } from "../model/config.js";
+import { linearFormats, storedFormat } from "../model/load.js";
+import { allModules } from "../model/modules.js";
+import { evaluationProgram, microBatchProgram, streamTensors, type BuildSizes, type StreamTensors } from "../model/programs.js";
+import { modelTensors, type ModelTensors } from "../model/tensors.js";
+import type { Program } from "../program/kernel.js";
+import { planMemory, type MemoryPlan } from "../program/planner.js";
+import { PORTABLE_TRAITS } from "../gpu/traits.js";
+import { optimizerProgram } from "./optimizer.js";
+import type { TrainingSettings } from "./settings.js";
+
+export interface PreparedRun {
+  readonly settings: TrainingSettings;
+  readonly arch: Architecture;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly dataset: Dataset;
+  readonly layout: AdapterLayout;
+  readonly model: ModelTensors;
+  readonly stream: StreamTensors;
+  /** The most tokens one micro-batch has. */
+  readonly capacity: number;
+  readonly stepsPerEpoch: number;
+  readonly totalSteps: number;
+  readonly warmupSteps: number;
+  /** Programs at full capacity, as they were planned. */
+  readonly programs: readonly Program[];
+  readonly plan: MemoryPlan;
+}
+
+/** Scalars and adapters come back through a buffer of this size. */
+export const READBACK_BYTES = 1 << 20;
+
+/** The adapter part of the settings. */
+export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
+  useDora: s.use_dora,
+  useRslora: s.use_rslora,
+  rank: s.rank,
+  alpha: s.alpha,
+  dropout: s.dropout,
+  targetModules: s.target_modules,
+  excludeModules: s.exclude_modules,
+  rankPattern: s.rank_pattern,
+  alphaPattern: s.alpha_pattern,
+});
+
+/** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
+export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
+  const arch = await readArchitecture(settings.model);
+  const modules = allModules(arch);
+  const adapter = adapterSettings(settings);
+  const layout = adapterLayout(targetModules(modules, adapter), adapter, (m) => m.layer);
+  const storage = await readStorage(settings, arch);
+  const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
+  const usable = "error" in tokenizer ? undefined : tokenizer;
+  const dataset = await loadDataset({
+    path: settings.data, tokenizer: usable, tokenizerError: "error" in tokenizer ? tokenizer.error : undefined, vocabSize: arch.vocab,
+    maxSeqLength: settings.max_seq_length, trainOnPrompt: settings.train_on_prompt, packing: settings.packing,
+    valSize: settings.val_size, seed: settings.seed,
+  });
+  const perEpoch = stepsPerEpoch(dataset.units.length, settings.batch_size, settings.gradient_accumulation_steps);
+  const totalSteps = settings.max_steps ?? Math.max(1, Math.ceil(settings.epochs * perEpoch));
+  const capacity = longestMicroBatchTokens(dataset, settings.batch_size);
+  const model = modelTensors(arch, { ...storage, positions: longestRow(dataset), maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: layout });
+  const stream = streamTensors(capacity);
+  const sizes: BuildSizes = { N: capacity, capacity, checkpointing: settings.gradient_checkpointing };
+  const programs = [
+    microBatchProgram(model, stream, sizes),
+    optimizerProgram(layout, stream),
+    ...(dataset.validation.length > 0 ? [evaluationProgram(model, stream, sizes)] : []),
+  ];
+  return {
+    settings, arch, tokenizer: usable, dataset, layout, model, stream, capacity, stepsPerEpoch: perEpoch, totalSteps,
+    warmupSteps: settings.warmup_steps ?? Math.ceil(settings.warmup_ratio * totalSteps),
+    programs,
+    plan: planMemory(programs, READBACK_BYTES),
+  };
+}
+
+async function readStorage(settings: TrainingSettings, arch: Architecture) {
+  const checkpoint = await openCheckpoint(settings.model);
+  try {
+    const table = storedFormat(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
+    return {
+      linear: await linearFormats(checkpoint, arch, settings.quant, settings.double_quant),
+      table,
+      head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
+    };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+const longestRow = (dataset: Dataset): number =>
+  [...dataset.train, ...dataset.validation].reduce((longest, row) => Math.max(longest, row.inputIds.length), 1);

@@ -1,0 +1,148 @@
+/** A run on the GPU: allocation, kernel choice, weights, start adapter; then micro-batches and optimizer steps. */
+import { initialValues, type FactorValues } from "../adapter/initial.js";
+import { adapterFromPeft } from "../adapter/peft.js";
+import type { MicroBatch } from "../data/batch.js";
+import { QdoraError } from "../formats/error.js";
+import { readPeftAdapter } from "../formats/peft.js";
+import type { Gpu } from "../gpu/device.js";
+import { loadModel, type RowSquares } from "../model/load.js";
+import { evaluationProgram, microBatchProgram } from "../model/programs.js";
+import { Executor } from "../program/executor.js";
+import type { Program } from "../program/kernel.js";
+import { RandomSource } from "../program/random.js";
+import { chooseFrom, tune } from "../program/tuner.js";
+import { stepScalars } from "./optimizer.js";
+import type { PreparedRun } from "./prepare.js";
+
+export interface StepNumbers {
+  readonly loss: number;
+  readonly gradNorm: number;
+}
+
+/** Random streams of one seed. */
+const ADAPTER_STREAM = 1;
+
+const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+export class TrainingSession {
+  readonly run: PreparedRun;
+  readonly executor: Executor;
+  readonly #programs = new Map<string, Program>();
+  readonly #optimizer: Program;
+  /** A, B or m changed since g was computed. */
+  #stale = true;
+
+  private constructor(run: PreparedRun, executor: Executor) {
+    this.run = run;
+    this.executor = executor;
+    this.#optimizer = run.programs.find((p) => p.name === "optimizer") as Program;
+  }
+
+  /** Allocates the plan, picks kernels, loads the model and the start adapter. */
+  static async open(run: PreparedRun, gpu: Gpu, say: (line: string) => void, onBytes: (bytes: number) => void): Promise<TrainingSession> {
+    const { largestBinding } = run.plan;
+    if (largestBinding.bytes > gpu.traits.maxBindingBytes) {
+      throw new QdoraError("gpu", `${largestBinding.name} needs a binding of ${largestBinding.bytes} bytes (limit of ${gpu.traits.name}: ${gpu.traits.maxBindingBytes})`,
+        "lower max_seq_length or batch_size");
+    }
+    const executor = await Executor.allocate(gpu, run.plan);
+    const table = await tune(executor, run.programs, run.settings.tune, say);
+    await executor.load(run.programs, chooseFrom(table));
+    const session = new TrainingSession(run, executor);
+    const rowSquares = await loadModel(run.settings.model, run.model, executor, onBytes);
+    await session.#startAdapter(rowSquares);
+    await executor.idle();
+    return session;
+  }
+
+  async #startAdapter(rowSquares: RowSquares): Promise<void> {
+    const { init_adapter: folder, seed } = this.run.settings;
+    const given = folder === undefined ? undefined : adapterFromPeft(this.run.layout, await readPeftAdapter(folder), folder);
+    const random = new RandomSource(seed, ADAPTER_STREAM);
+    for (const module of this.run.layout.modules.values()) {
+      const values: FactorValues = given?.get(module.path) ?? initialValues(module, rowSquares.get(module.path), random);
+      const { a, b, magnitude } = module.parameters;
+      await this.executor.write(a, bytesOf(values.a));
+      await this.executor.write(b, bytesOf(values.b));
+      if (magnitude && values.magnitude) await this.executor.write(magnitude, bytesOf(values.magnitude));
+    }
+  }
+
+  /** One optimizer step over micro-batches. Loss and gradient are means over all their scored labels. */
+  async step(batches: readonly MicroBatch[], scalars: Omit<Parameters<typeof stepScalars>[0], "scored">): Promise<StepNumbers> {
+    const { stream } = this.run;
+    const scored = batches.reduce((sum, b) => sum + b.scored, 0);
+    await this.executor.write(stream.step, bytesOf(stepScalars({ ...scalars, scored })));
+    await this.executor.write(stream.totals, new Uint8Array(64));
+    for (const [index, batch] of batches.entries()) {
+      await this.#writeBatch(batch, scalars.step, index);
+      await this.executor.run(this.#program("micro-batch", batch.tokens), { afterUpdate: this.#stale });
+      this.#stale = false;
+    }
+    await this.executor.run(this.#optimizer);
+    this.#stale = true;
+    const totals = new Float32Array(await this.executor.read(stream.totals));
+    return { loss: scored > 0 ? (totals[0] ?? NaN) / scored : 0, gradNorm: totals[1] ?? NaN };
+  }
+
+  /** Mean loss over the scored labels of some micro-batches; nothing is trained. */
+  async evaluate(batches: readonly MicroBatch[]): Promise<number> {
+    const { stream } = this.run;
+    let [loss, scored] = [0, 0];
+    for (const batch of batches) {
+      await this.executor.write(stream.totals, new Uint8Array(64));
+      await this.#writeBatch(batch, 0, 0);
+      await this.executor.run(this.#program("evaluation", batch.tokens), { afterUpdate: this.#stale });
+      this.#stale = false;
+      loss += new Float32Array(await this.executor.read(stream.totals))[0] ?? NaN;
+      scored += batch.scored;
+    }
+    return loss / Math.max(1, scored);
+  }
+
+  async #writeBatch(batch: MicroBatch, step: number, index: number): Promise<void> {
+    const { stream, capacity, settings } = this.run;
+    if (batch.tokens > capacity) throw new Error(`a micro-batch of ${batch.tokens} tokens, planned for ${capacity}`);
+    const spans = new Uint32Array(batch.tokens * 2);
+    for (let t = 0; t < batch.tokens; t++) {
+      spans[2 * t] = batch.sequenceStart[t] ?? 0;
+      spans[2 * t + 1] = batch.sequenceEnd[t] ?? 0;
+    }
+    await this.executor.write(stream.tokens, bytesOf(batch.inputIds));
+    await this.executor.write(stream.positions, bytesOf(batch.positions));
+    await this.executor.write(stream.spans, bytesOf(spans));
+    await this.executor.write(stream.labels, bytesOf(batch.labels));
+    if (stream.dropoutState) await this.executor.write(stream.dropoutState, bytesOf(Uint32Array.of(settings.seed, step, index, 0)));
+  }
+
+  /** The program for a token count; the same count again gives the same object, so that uniforms stay. */
+  #program(kind: "micro-batch" | "evaluation", N: number): Program {
+    const key = `${kind} ${N}`;
+    let program = this.#programs.get(key);
+    if (!program) {
+      const { model, stream, capacity, settings } = this.run;
+      const build = kind === "micro-batch" ? microBatchProgram : evaluationProgram;
+      program = build(model, stream, { N, capacity, checkpointing: settings.gradient_checkpointing });
+      if (this.#programs.size >= 256) this.#programs.clear();
+      this.#programs.set(key, program);
+    }
+    return program;
+  }
+
+  /** The present adapter, by module path. */
+  async adapter(): Promise<ReadonlyMap<string, FactorValues>> {
+    const out = new Map<string, FactorValues>();
+    const read = async (t: Parameters<Executor["read"]>[0]): Promise<Float32Array> => new Float32Array(await this.executor.read(t));
+    for (const module of this.run.layout.modules.values()) {
+      const { a, b, magnitude } = module.parameters;
+      const factors = { a: await read(a), b: await read(b) };
+      out.set(module.path, magnitude ? { ...factors, magnitude: await read(magnitude) } : factors);
+    }
+    return out;
+  }
+
+  async close(): Promise<void> {
+    await this.executor.release();
+  }
+}
+

@@ -1,0 +1,15 @@
+/** The tests of `npm test`; those on a real model have a configuration of their own. */
+import { configDefaults, defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    exclude: [...configDefaults.exclude, "test/real/**"],
+    // A process for each file: Dawn's devices and a crash of one stay apart.
+    pool: "forks",
+    maxWorkers: 2,
+    // A software GPU compiles big kernels for a second or more at their first dispatch.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+  },
+});

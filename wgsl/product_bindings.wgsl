@@ -1,0 +1,94 @@
+// Sizes and bindings that all products share. Forward: K = in, M = out; backward: K = out, M = in, x is e, y is dx, p is q, b is a.
+struct Sizes {
+  N: u32,
+  K: u32,
+  M: u32,
+  rank: u32,
+  xRow: u32,
+  xColumn: u32,
+  xStride: u32,
+  yRow: u32,
+  yColumn: u32,
+  yStride: u32,
+}
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+#if X_VEC4
+@group(0) @binding(1) var<storage, read> x: array<vec4f>; // [rows, xStride / 4]
+#else
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, xStride]
+#endif
+#if NF4
+@group(0) @binding(2) var<storage, read> codes: array<u32>; // [out, ceil(in / 8)]
+#if NESTED
+@group(0) @binding(3) var<storage, read> absmax: array<u32>; // [blocks / 4] four u8
+@group(0) @binding(4) var<storage, read> nested: array<f32>; // [257 + blocks / 256] map, offset, absmax of absmax
+#else
+@group(0) @binding(3) var<storage, read> absmax: array<f32>; // [blocks]
+#endif
+#else
+#if W_VEC4 && (BF16 || F16)
+@group(0) @binding(2) var<storage, read> values: array<vec4u>; // [out, in / 8] two 16-bit floats to a u32
+#elif W_VEC4
+@group(0) @binding(2) var<storage, read> values: array<vec4f>; // [out, in / 4]
+#elif BF16 || F16
+@group(0) @binding(2) var<storage, read> values: array<u32>; // [out * in / 2] two 16-bit floats to a u32
+#else
+@group(0) @binding(2) var<storage, read> values: array<f32>; // [out, in]
+#endif
+#endif
+#if LOWRANK
+@group(0) @binding(5) var<storage, read> p: array<f32>; // [N, rank]
+#if B_VEC4
+@group(0) @binding(6) var<storage, read> b: array<vec4f>; // forward [out, rank / 4], backward [rank, in / 4]
+#else
+@group(0) @binding(6) var<storage, read> b: array<f32>; // forward [out, rank], backward [rank, in]
+#endif
+#endif
+#if SCALE_BIAS
+@group(0) @binding(7) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
+#endif
+#if RESIDUAL
+@group(0) @binding(8) var<storage, read> residual: array<f32>; // [N, out]
+#endif
+@group(0) @binding(9) var<storage, read_write> y: array<f32>; // [rows, yStride]
+
+// One element of the result, with everything that comes after the sums.
+fn finish(t: u32, j: u32, sum: f32) {
+  let at = (sizes.yRow + t) * sizes.yStride + sizes.yColumn + j;
+  var value = sum;
+#if SCALE_BIAS
+  value = scale_bias[j].x * value + scale_bias[j].y;
+#endif
+#if RESIDUAL
+  value += residual[t * sizes.M + j];
+#endif
+#if ADD
+  value += y[at];
+#endif
+  y[at] = value;
+}
+#if NF4
+
+// absmax of a block.
+fn block_scale(block: u32) -> f32 {
+#if NESTED
+  let code = (absmax[block / 4u] >> (8u * (block % 4u))) & 255u;
+  return nested[code] * nested[257u + block / 256u] + nested[256];
+#else
+  return absmax[block];
+#endif
+}
+#endif
+#if BF16
+
+// Two packed floats, the first in the lower half.
+fn unpack(word: u32) -> vec2f {
+  return vec2f(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
+}
+#elif F16
+
+// Two packed floats, the first in the lower half.
+fn unpack(word: u32) -> vec2f {
+  return unpack2x16float(word);
+}
+#endif
