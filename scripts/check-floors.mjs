@@ -1,5 +1,5 @@
 // Checks which folder of src/ imports which: a file imports only from its own room or from floors below (ARCHITECTURE.md).
-// Also: imports stay inside src/, name a file that exists with its .js ending, and only src/gpu touches Dawn.
+// Usage: check-floors.mjs [SRC]. Also: imports stay inside src/, name a file that exists with its .js ending, and only src/gpu touches Dawn.
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join, posix, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,7 @@ const FLOORS = [
   [["adapter"]],
   [["model"]],
   [["data"]],
-  [["train"]],
+  [["train"], ["generate"]],
   [["report"]],
   [["commands", "config", "cli.ts"]],
   [["index.ts"]],
@@ -21,7 +21,7 @@ const FLOORS = [
 /** The error type is the ground that every floor stands on. */
 const GROUND = new Set(["formats/error.ts"]);
 
-const src = resolve(dirname(fileURLToPath(import.meta.url)), "..", "src");
+const src = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), "..", "src"));
 
 function placeOf(file) {
   const head = file.split("/")[0];

@@ -4,6 +4,5 @@
 set -eu
 cd "$(dirname -- "$0")/.."
 sh scripts/install.sh
-npm run --silent build
-
+npm run --silent build || exec node scripts/count-tests.mjs --failed 1
 sh scripts/run-vitest.sh "$@"

@@ -14,7 +14,7 @@ import type { Linear } from "../adapter/linear.js";
 import type { Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
 import type { LinearModule, Role } from "./modules.js";
-import { layerModules } from "./modules.js";
+import { layerModules, layerPath } from "./modules.js";
 import type { LinearFormat, ModelTensors, TablePart } from "./tensors.js";
 import { ropeTable } from "./rope_table.js";
 
@@ -264,4 +264,24 @@ async function writeCodes(weight: Nf4Weight, codes: Uint8Array, row: number, row
     }
   }
   await sink.write(weight.codes, out, row * rowBytes);
+}
+
+/** Checks every tensor that this architecture needs by name, shape and type, from headers alone. */
+export async function checkModelHeaders(checkpoint: Checkpoint, arch: Architecture): Promise<void> {
+  findEntry(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
+  if (!arch.tied) findEntry(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]);
+  findEntry(checkpoint, "model.norm.weight", [arch.hidden]);
+  for (let layer = 0; layer < arch.layers; layer++) {
+    const path = layerPath(layer);
+    for (const norm of ["input_layernorm", "post_attention_layernorm"]) findEntry(checkpoint, `${path}.${norm}.weight`, [arch.hidden]);
+    if (arch.qkNorm) for (const norm of ["q_norm", "k_norm"]) findEntry(checkpoint, `${path}.self_attn.${norm}.weight`, [arch.headDim]);
+    for (const m of layerModules(arch, layer)) {
+      const ready = arch.quantized ? await readBnbNf4(checkpoint, `${m.path}.weight`, { headerOnly: true }) : undefined;
+      if (ready && (ready.shape[0] !== m.out || ready.shape[1] !== m.in)) {
+        throw new QdoraError(checkpoint.folder, `${m.path}.weight has shape [${ready.shape.join(", ")}], config.json says [${m.out}, ${m.in}]`);
+      }
+      if (!ready) findEntry(checkpoint, `${m.path}.weight`, [m.out, m.in]);
+      if (m.bias) findEntry(checkpoint, `${m.path}.bias`, [m.out]);
+    }
+  }
 }

@@ -1,0 +1,29 @@
+#!/usr/bin/env node
+/** The command line: one file per command in commands/. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { addDoctor } from "./commands/doctor.js";
+import { addFinetune } from "./commands/finetune.js";
+import { addGenerate } from "./commands/generate.js";
+import { addInspect } from "./commands/inspect.js";
+
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+
+const program = new Command("qdora")
+  .description("QDoRA fine-tuning of large language models on any GPU, through WebGPU")
+  .version(version)
+  .option("--debug", "print stack traces")
+  .showSuggestionAfterError()
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "error: usage: ")) })
+  .exitOverride();
+
+for (const add of [addFinetune, addGenerate, addInspect, addDoctor]) add(program);
+for (const command of program.commands) command.exitOverride().showHelpAfterError("hint: run the command with --help");
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Help and version end with 0; everything else that commander itself refuses is wrong usage.
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode === 0 ? 0 : 2;
+}

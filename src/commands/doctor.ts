@@ -1,0 +1,52 @@
+/** `qdora doctor`: which GPU there is, what it can do, and what that means for training. */
+import type { Command } from "commander";
+import { openGpu, type Gpu } from "../gpu/device.js";
+import { formatBytes } from "../report/format.js";
+import { cacheFolder } from "../program/tuner.js";
+import { runCommand } from "./run_command.js";
+
+interface Finding {
+  readonly name: string;
+  readonly value: string;
+  readonly meaning: string;
+}
+
+function findings(gpu: Gpu): readonly Finding[] {
+  const t = gpu.traits;
+  const has = (feature: string): string => (t.features.has(feature) ? "yes" : "no");
+  const subgroups = t.subgroupMinSize === t.subgroupMaxSize ? String(t.subgroupMinSize) : `${t.subgroupMinSize} to ${t.subgroupMaxSize}`;
+  return [
+    { name: "adapter", value: t.name, meaning: t.isSoftware ? "a software GPU: right numbers, slow; good for tests and tiny models" : "a GPU" },
+    { name: "vendor", value: [t.vendor, t.architecture].filter(Boolean).join(" ") || "unknown", meaning: "kernel variants are measured for it once and remembered" },
+    { name: "subgroups", value: t.subgroupMinSize > 0 ? subgroups : "no", meaning: "lanes that can exchange values" },
+    { name: "f16", value: has("shader-f16"), meaning: "16-bit floats in kernels" },
+    { name: "matrix units", value: t.matrixShapes.length > 0 ? `${t.matrixShapes.length} shapes` : "no", meaning: "subgroup matrices (tensor cores)" },
+    { name: "timestamps", value: has("timestamp-query"), meaning: "exact kernel times" },
+    { name: "largest buffer", value: formatBytes(t.maxBufferBytes), meaning: "one tensor can be this large" },
+    { name: "largest binding", value: formatBytes(t.maxBindingBytes), meaning: "and a kernel sees at most this much of it; larger embeddings are split" },
+    { name: "workgroup memory", value: formatBytes(t.maxWorkgroupBytes), meaning: "tiles of the products live here" },
+    { name: "cache", value: cacheFolder(), meaning: "software GPU and tuning results (QDORA_CACHE)" },
+  ];
+}
+
+export function addDoctor(program: Command): void {
+  program
+    .command("doctor")
+    .description("show the GPU that would be used, its features, and what they mean")
+    .option("--device <name>", "software, hardware, or a part of the adapter's name")
+    .option("--json", "machine output on stdout")
+    .action((options: { device?: string; json?: boolean }, command: Command) =>
+      runCommand(command.optsWithGlobals()["debug"] === true, async () => {
+        const gpu = await openGpu({ adapter: options.device });
+        try {
+          const rows = findings(gpu);
+          if (options.json) {
+            process.stdout.write(`${JSON.stringify(Object.fromEntries(rows.map((r) => [r.name.replaceAll(" ", "_"), r.value])))}\n`);
+          } else {
+            for (const r of rows) process.stderr.write(`${r.name.padEnd(17)} ${r.value.padEnd(34)} ${r.meaning}\n`);
+          }
+        } finally {
+          await gpu.destroy();
+        }
+      }));
+}

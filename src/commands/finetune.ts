@@ -1,0 +1,115 @@
+/** `qdora finetune`: data in, PEFT adapter out. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { addFinetuneFlags } from "../config/flags.js";
+import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/resolve.js";
+import { writeFileAtomic } from "../formats/files.js";
+import { formatBytes } from "../report/format.js";
+import { metricsWriter } from "../report/metrics.js";
+import { planJson, planTable } from "../report/plan.js";
+import { progressPrinter } from "../report/progress.js";
+import { writeReport } from "../report/html.js";
+import type { Listener, StepEvent, TrainingEvent } from "../train/events.js";
+import { checkOutputFolder, writeOutput } from "../train/output.js";
+import { prepareRun, type PreparedRun } from "../train/prepare.js";
+import { StoppedError, train } from "../train/trainer.js";
+import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
+
+/** What the data became: shown before anything is loaded. */
+function describeRun(run: PreparedRun): string {
+  const { counts } = run.dataset;
+  const extra = [
+    counts.truncated > 0 ? `${counts.truncated} cut to max_seq_length` : "",
+    counts.unscored > 0 ? `${counts.unscored} without a scored label` : "",
+    run.dataset.validation.length > 0 ? `${run.dataset.validation.length} held out` : "",
+  ].filter(Boolean);
+  return [
+    `data: ${counts.rows} rows, ${counts.tokens.toLocaleString("en-US")} tokens, ${counts.scoredTokens.toLocaleString("en-US")} scored${extra.length > 0 ? ` (${extra.join(", ")})` : ""}`,
+    `adapter: ${run.layout.parameterCount.toLocaleString("en-US")} parameters in ${run.layout.modules.size} modules`,
+    `steps: ${run.totalSteps}, micro-batches of up to ${run.capacity} tokens`,
+    `memory on the GPU (exact): ${formatBytes(run.plan.totalBytes)}`,
+    planTable(run.plan),
+  ].join("\n");
+}
+
+async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
+  const run = await prepareRun(config);
+  process.stderr.write(`${describeRun(run)}\n`);
+  if (json) process.stdout.write(`${JSON.stringify(planJson(run.plan))}\n`);
+}
+
+/** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
+async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<void> {
+  await checkOutputFolder(config);
+  const print = progressPrinter(process.stderr);
+  const steps: StepEvent[] = [];
+  const evaluations: Extract<TrainingEvent, { type: "evaluation" }>[] = [];
+  let metrics: ReturnType<typeof metricsWriter> | undefined;
+  const listen: Listener = async (event) => {
+    if (event.type === "prepared") {
+      process.stderr.write(`${describeRun(event.run)}\n`);
+      return;
+    }
+    if (event.type === "started") {
+      // The folder appears once the run can really start, so that a refused run leaves nothing behind.
+      await mkdir(config.output_dir, { recursive: true });
+      await writeFileAtomic(join(config.output_dir, "qdora_config.yaml"), toYaml(config));
+      metrics = metricsWriter(join(config.output_dir, "metrics.jsonl"));
+    }
+    if (event.type === "step") steps.push(event);
+    if (event.type === "evaluation") evaluations.push(event);
+    await metrics?.listen(event);
+    await print(event);
+  };
+  try {
+    const result = await train(config, listen, signal);
+    await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
+    await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
+    process.stderr.write(`adapter: ${config.output_dir}\n`);
+    process.stderr.write(`memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`);
+  } finally {
+    metrics?.close();
+  }
+}
+
+export function addFinetune(program: Command): void {
+  const command = program.command("finetune").description("train a QDoRA, DoRA or LoRA adapter on a model folder");
+  addFinetuneFlags(command);
+  command
+    .option("--config <file>", "YAML file with the same keys in snake_case; flags win over it")
+    .option("--json", "with --dry-run: the memory plan as one JSON object on stdout")
+    .action((flags: Record<string, unknown>, self: Command) => {
+      const debug = self.optsWithGlobals()["debug"] === true;
+      return runCommand(debug, async () => {
+        const { config: file, json, ...keys } = flags;
+        const config = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
+        if (config.dry_run) return dryRun(config, json === true);
+        return obeySignals(debug, (signal) => finetune(config, signal));
+      });
+    });
+}
+
+/** The first SIGINT or SIGTERM ends the run after its step, the second at once. */
+async function obeySignals(debug: boolean, body: (signal: AbortSignal) => Promise<void>): Promise<number | void> {
+  const controller = new AbortController();
+  let name = "";
+  const stop = (signal: NodeJS.Signals): void => {
+    if (controller.signal.aborted) process.exit(SIGNAL_EXIT[signal] ?? 1);
+    name = signal;
+    process.stderr.write(`\n${signal}: stopping after this step (again: at once)\n`);
+    controller.abort();
+  };
+  process.on("SIGINT", stop).on("SIGTERM", stop);
+  try {
+    await body(controller.signal);
+    return;
+  } catch (error) {
+    if (!(error instanceof StoppedError)) throw error;
+    reportError(error, debug);
+    return SIGNAL_EXIT[name] ?? 1;
+  } finally {
+    process.off("SIGINT", stop).off("SIGTERM", stop);
+  }
+}
+

@@ -1,0 +1,76 @@
+/** `qdora generate`: continues a prompt, greedy or sampled, with or without an adapter. */
+import { InvalidArgumentError, type Command } from "commander";
+import { QdoraError } from "../formats/error.js";
+import { generate } from "../generate/generate.js";
+import { formatRate } from "../report/format.js";
+import { runCommand } from "./run_command.js";
+
+interface GenerateFlags {
+  readonly model: string;
+  readonly prompt?: string;
+  readonly adapter?: string;
+  readonly chat?: boolean;
+  readonly system?: string;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly seed: number;
+  readonly quant: "nf4" | "none";
+  readonly doubleQuant: boolean;
+  readonly device?: string;
+  readonly json?: boolean;
+}
+
+const number = (min: number, max: number, whole: boolean) => (text: string): number => {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < min || value > max || (whole && !Number.isInteger(value))) {
+    throw new InvalidArgumentError(`expected a${whole ? " whole" : ""} number from ${min} to ${max}`);
+  }
+  return value;
+};
+
+async function readStdin(): Promise<string> {
+  const pieces: Buffer[] = [];
+  for await (const piece of process.stdin) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces).toString("utf8");
+}
+
+export function addGenerate(program: Command): void {
+  program
+    .command("generate")
+    .description("continue a prompt with a model, or with a model and an adapter")
+    .requiredOption("--model <folder>", "model folder")
+    .option("--prompt <text>", "the prompt; without it, standard input is read")
+    .option("--adapter <folder>", "PEFT adapter folder")
+    .option("--chat", "wrap the prompt in the model's chat template")
+    .option("--system <text>", "system message (with --chat)")
+    .option("--max-new-tokens <n>", "longest answer", number(1, 1 << 20, true), 128)
+    .option("--temperature <t>", "0 = greedy: always the likeliest token", number(0, 100, false), 0)
+    .option("--top-k <k>", "sample among the k likeliest tokens, 0 = all", number(0, 1 << 20, true), 0)
+    .option("--top-p <p>", "sample among the likeliest tokens that make up p", number(0, 1, false), 1)
+    .option("--seed <n>", "of the sampling", number(0, Number.MAX_SAFE_INTEGER, true), 0)
+    .option("--quant <type>", "nf4 or none: how the base weights are held", quant, "nf4")
+    .option("--no-double-quant", "keep the block maxima of NF4 in f32")
+    .option("--device <name>", "software, hardware, or a part of the adapter's name")
+    .option("--json", "one JSON object with text and token ids on stdout, instead of streamed text")
+    .action((flags: GenerateFlags, command: Command) =>
+      runCommand(command.optsWithGlobals()["debug"] === true, async () => {
+        const prompt = flags.prompt ?? (await readStdin());
+        if (prompt === "" && !flags.chat) throw new QdoraError("prompt", "is empty", "give --prompt TEXT, or text on standard input", { exitCode: 2 });
+        const result = await generate({
+          model: flags.model, adapter: flags.adapter, prompt, chat: flags.chat === true, system: flags.system, maxNewTokens: flags.maxNewTokens,
+          temperature: flags.temperature, topK: flags.topK, topP: flags.topP, seed: flags.seed, quant: flags.quant, doubleQuant: flags.doubleQuant, device: flags.device,
+        }, (text) => {
+          if (!flags.json) process.stdout.write(text);
+        });
+        if (flags.json) process.stdout.write(`${JSON.stringify({ text: result.text, ids: result.ids, prompt_ids: result.promptIds })}\n`);
+        else process.stdout.write("\n");
+        process.stderr.write(`${result.promptIds.length} prompt tokens, ${result.ids.length} new tokens, ${formatRate(result.tokensPerSecond)} tok/s\n`);
+      }));
+}
+
+function quant(text: string): string {
+  if (text !== "nf4" && text !== "none") throw new InvalidArgumentError("expected nf4 or none");
+  return text;
+}

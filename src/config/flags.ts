@@ -1,0 +1,29 @@
+/** The flags of `finetune`, made from the table of keys. Defaults stand in the help only, so that a YAML file can set what no flag sets. */
+import { Option, type Command } from "commander";
+import { flagName, KEY_NAMES, keyOf, type Key } from "./schema.js";
+
+/** The default as help shows it. */
+function shownDefault(key: Key): string {
+  const { fallback } = key;
+  if (key.isRequired) return "required";
+  if (key.shown !== undefined) return `default: ${key.shown}`;
+  const isPlain =
+    typeof fallback === "string" || typeof fallback === "number" || typeof fallback === "boolean";
+  return `default: ${isPlain ? fallback : "none"}`;
+}
+
+/** Adds a flag for every key; booleans also as `--no-…`. */
+export function addFinetuneFlags(command: Command): Command {
+  for (const name of KEY_NAMES) {
+    const key = keyOf(name);
+    const flag = flagName(name);
+    const isSwitch = key.placeholder === "";
+    const value = isSwitch ? "" : key.flag === "boolean" ? ` [${key.placeholder}]` : ` <${key.placeholder}>`;
+    command.addOption(
+      new Option(`${flag}${value}`, `${key.help} (${shownDefault(key)})`).helpGroup(`${key.group}:`),
+    );
+    if (key.flag === "boolean" && !isSwitch)
+      command.addOption(new Option(flag.replace("--", "--no-")).hideHelp());
+  }
+  return command;
+}

@@ -1,0 +1,49 @@
+/** What the table of keys knows and this version cannot do yet: refused, never ignored. Take an entry out with the feature that makes it work. */
+import { QdoraError } from "../formats/error.js";
+import { flagName, type FinetuneConfig, type KeyName } from "./schema.js";
+
+interface Unsupported {
+  readonly key: KeyName;
+  readonly isAsked: (config: FinetuneConfig) => boolean;
+  /** What to write instead. */
+  readonly instead: string;
+}
+
+export const UNSUPPORTED: readonly Unsupported[] = [
+  { key: "compute_dtype", isAsked: (c) => c.compute_dtype === "f16", instead: "use f32 or auto" },
+  { key: "optimizer", isAsked: (c) => c.optimizer === "adamw8bit", instead: "use adamw" },
+  {
+    key: "gradient_checkpointing",
+    isAsked: (c) => c.gradient_checkpointing === "selective",
+    instead: "use full or none",
+  },
+  {
+    key: "revision",
+    isAsked: (c) => c.revision !== "main",
+    instead: "download the model and give its folder",
+  },
+  {
+    key: "save_steps",
+    isAsked: (c) => c.save_steps !== undefined,
+    instead: "leave it out; the adapter is written at the end",
+  },
+  { key: "save_total_limit", isAsked: (c) => c.save_total_limit !== undefined, instead: "leave it out" },
+  {
+    key: "resume",
+    isAsked: (c) => c.resume,
+    instead: "start again, or go on from a finished adapter with init_adapter",
+  },
+];
+
+/** @throws QdoraError for the first setting that this version cannot do */
+export function refuseUnsupported(config: FinetuneConfig): void {
+  const found = UNSUPPORTED.find(({ isAsked }) => isAsked(config));
+  if (!found) return;
+  const { key, instead } = found;
+  throw new QdoraError(
+    key,
+    `${JSON.stringify(config[key])} is not supported in this version`,
+    `${instead} (${flagName(key)} or ${key} in YAML)`,
+    { exitCode: 2 },
+  );
+}

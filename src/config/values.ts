@@ -1,0 +1,71 @@
+/** Values as people write them on a command line or in YAML: sizes of memory, lists of names, maps, booleans. */
+import { z } from "zod";
+
+const UNIT_BYTES: Readonly<Record<string, number>> = {
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+};
+
+/** "6GB" (decimal), "5.5GiB" (binary), "800 MB" or a plain number of bytes. @returns bytes, or undefined if it is none of these */
+export function parseBytes(text: string): number | undefined {
+  const [, digits, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
+  const scale = unit === "" ? 1 : UNIT_BYTES[unit?.toLowerCase() ?? ""];
+  const bytes = digits === undefined || scale === undefined ? NaN : Math.floor(Number(digits) * scale);
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
+}
+
+/** Bytes: a number, or a text with a unit. */
+export const bytes = z.union([z.int().min(1), z.string()]).transform((value, context) => {
+  const parsed = typeof value === "number" ? value : parseBytes(value);
+  if (parsed !== undefined) return parsed;
+  context.addIssue({ code: "custom" });
+  return z.NEVER;
+});
+
+/** A list of names, or a regular expression over whole module paths. A text of plain names is a list, too. */
+export const names = z
+  .union([z.array(z.string().min(1)).min(1), z.string().trim().min(1)])
+  .transform((value) => {
+    if (typeof value !== "string" || value === "all-linear") return value;
+    return /^[\w.-]+(\s*,\s*[\w.-]+)*$/.test(value) ? value.split(",").map((name) => name.trim()) : value;
+  });
+
+/** How the text after a flag becomes a value. */
+export type FlagText = "text" | "number" | "boolean" | "map";
+
+const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i;
+
+/** "q_proj=8,k_proj=4" as an object; undefined if it is not written so. */
+function parseMap(text: string): Record<string, number> | undefined {
+  const entries = text.split(",").map((part) => {
+    const at = part.lastIndexOf("=");
+    const number = part.slice(at + 1).trim();
+    return at > 0 && NUMBER.test(number) ? ([part.slice(0, at).trim(), Number(number)] as const) : undefined;
+  });
+  return entries.includes(undefined)
+    ? undefined
+    : Object.fromEntries(entries.filter((entry) => entry !== undefined));
+}
+
+/** The value that a flag's text means; a text that means nothing stays as it is, for the schema to refuse. */
+export function fromFlagText(text: string, kind: FlagText): unknown {
+  switch (kind) {
+    case "text":
+      return text;
+    case "number":
+      return NUMBER.test(text) ? Number(text) : text;
+    case "boolean":
+      return text === "true" ? true : text === "false" ? false : text;
+    case "map":
+      return parseMap(text) ?? text;
+    default:
+      return kind satisfies never;
+  }
+}

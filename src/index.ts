@@ -1,0 +1,13 @@
+/** The library's front door: everything the command line does, from TypeScript. */
+export { QdoraError } from "./formats/error.js";
+export { openGpu, type Gpu, type OpenOptions } from "./gpu/device.js";
+export { DeviceLostError, GpuError, OutOfGpuMemoryError } from "./gpu/errors.js";
+export type { AdapterTraits } from "./gpu/traits.js";
+export { train, type TrainingResult } from "./train/trainer.js";
+export { prepareRun, type PreparedRun } from "./train/prepare.js";
+export { writeOutput } from "./train/output.js";
+export type { TrainingSettings } from "./train/settings.js";
+export type { Listener, StepEvent, TrainingEvent } from "./train/events.js";
+export { generate, type Generated, type GenerateOptions } from "./generate/generate.js";
+export { Generator, type GeneratorOptions } from "./generate/generator.js";
+export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";

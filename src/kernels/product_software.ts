@@ -1,0 +1,85 @@
+/**
+ * Products for software adapters (lavapipe, SwiftShader): tokens' tile in workgroup memory read at shared addresses,
+ * output columns on lanes. Everything here is about the shape of the tile.
+ */
+import type { AdapterTraits } from "../gpu/traits.js";
+import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
+
+/** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
+const KT = 64;
+const LANES = [32, 64, 96, 128, 192, 256];
+
+interface Shape {
+  readonly LANES: number;
+  readonly COLS: number;
+  readonly ROWS: number;
+  readonly UNROLL: number;
+}
+
+/** Row length of W. */
+const rowLength = (call: Call): number => (option(call, "BACKWARD") ? size(call, "M") : size(call, "K"));
+
+/**
+ * The tile with the least estimated work: padded columns cost as much as real ones; fetching weights is shared by the
+ * rows, fetching tokens by the columns; few workgroups leave cores idle.
+ */
+export function softwareShape(call: Call, traits: AdapterTraits): Shape {
+  const N = Math.max(1, size(call, "N"));
+  const M = size(call, "M");
+  const isBackward = option(call, "BACKWARD") === 1;
+  const ROWS = N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
+  const shape = { UNROLL: isBackward ? 4 : 8, ROWS };
+  let best: Shape = { ...shape, LANES: 32, COLS: 1 };
+  let least = Infinity;
+  for (const lanes of LANES) {
+    if (lanes % traits.subgroupMaxSize !== 0 || lanes > traits.maxWorkgroupInvocations) continue;
+    for (let cols = 1; cols <= (isBackward ? 6 : 3); cols++) {
+      const tiles = Math.ceil(M / (lanes * cols));
+      const groups = tiles * Math.ceil(N / ROWS);
+      const idle = (Math.ceil(groups / 2) * 2) / groups;
+      const work = tiles * lanes * cols * (1 + 0.2 / cols + 48 / (lanes * cols)) * idle;
+      if (work < least) {
+        least = work;
+        best = { ...shape, LANES: lanes, COLS: cols };
+      }
+    }
+  }
+  return best;
+}
+
+function accepts(call: Call, traits: AdapterTraits): boolean {
+  const S = traits.subgroupMaxSize;
+  if (!traits.isSoftware || S !== traits.subgroupMinSize || ![4, 8, 16].includes(S)) return false;
+  if (Object.keys(call.tensors).length > traits.maxStorageBuffers) return false;
+  const length = rowLength(call);
+  if (option(call, "NF4")) return length % option(call, "BLOCK") === 0 && option(call, "BLOCK") % KT === 0;
+  if (option(call, "BF16") || option(call, "F16")) return length % 8 === 0;
+  return length % 4 === 0;
+}
+
+/** Whether x can be read as vec4: rows start and end at multiples of four. */
+export const hasVec4Rows = (call: Call): boolean => ["xStride", "xColumn", "K"].every((name) => size(call, name) % 4 === 0);
+
+function defines(call: Call, traits: AdapterTraits): Defines {
+  const isBackward = option(call, "BACKWARD") === 1;
+  const isPacked = Boolean(option(call, "BF16") || option(call, "F16"));
+  return {
+    ...call.options,
+    ...softwareShape(call, traits),
+    S: traits.subgroupMaxSize,
+    KT,
+    X_VEC4: hasVec4Rows(call),
+    W_VEC4: !(isBackward && isPacked),
+    B_VEC4: size(call, isBackward ? "M" : "rank") % 4 === 0,
+  };
+}
+
+export const softwareVariant: Variant = {
+  name: "software",
+  file: "product_software.wgsl",
+  accepts,
+  defines,
+  grid: (call, d) => [
+    Math.ceil(size(call, "M") / (Number(d["LANES"]) * Number(d["COLS"]))), Math.ceil(size(call, "N") / Number(d["ROWS"])), 1,
+  ],
+};

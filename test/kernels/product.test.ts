@@ -1,0 +1,171 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openGpu, type Gpu } from "../../src/gpu/device.js";
+import { Pipelines } from "../../src/gpu/pipelines.js";
+import { callProductBackward, callProductForward } from "../../src/kernels/product.js";
+import type { Call, NumberArray } from "../../src/program/kernel.js";
+import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
+import { testWeight, type TestFormat } from "./product_data.js";
+
+const context = useGpu();
+
+/** Sums of up to 1536 rounded products against f64: about sqrt(1536) * 2^-24 of the largest result; 1e-6 was seen. */
+const TOLERANCE = 3e-6;
+
+interface Extras {
+  readonly rank?: number;
+  readonly scaleBias?: boolean;
+  readonly residual?: boolean;
+  /** x and y start in the middle of larger tensors. */
+  readonly offsets?: boolean;
+  readonly accumulate?: boolean;
+  readonly blockSize?: number;
+}
+
+interface Case extends Extras {
+  readonly format: TestFormat;
+  readonly N: number;
+  readonly out: number;
+  readonly in: number;
+}
+
+function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
+  const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
+  const rank = c.rank ?? 0;
+  const place = c.offsets ? { xRow: 3, yRow: 2, yColumn: 5, yStride: c.out + 9 } : {};
+  const x = given("x", [c.N + (c.offsets ? 4 : 0), c.in]);
+  const y = given("y", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
+  const call = callProductForward(
+    "test",
+    {
+      x, weight, y,
+      ...(rank > 0 && { p: given("p", [c.N, rank]), b: given("b", [c.out, rank]) }),
+      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, 2]) }),
+      ...(c.residual && { residual: given("residual", [c.N, c.out]) }),
+    },
+    { N: c.N, rank, ...place },
+  );
+  return {
+    call,
+    data: {
+      ...data, x: randomF32(x.shape[0]! * c.in, 1), p: randomF32(c.N * rank, 2), b: randomF32(c.out * rank, 3),
+      scale_bias: randomF32(2 * c.out, 4), residual: randomF32(c.N * c.out, 5), y: randomF32(y.shape[0]! * y.shape[1]!, 6),
+    },
+  };
+}
+
+function backward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
+  const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
+  const rank = c.rank ?? 0;
+  const place = c.offsets ? { eRow: 2, eColumn: 5, eStride: c.out + 9, dxRow: 3 } : {};
+  const e = given("e", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
+  const dx = given("dx", [c.N + (c.offsets ? 4 : 0), c.in]);
+  const call = callProductBackward(
+    "test",
+    { e, weight, dx, ...(rank > 0 && { q: given("q", [c.N, rank]), a: given("a", [rank, c.in]) }) },
+    { N: c.N, rank, ...place, ...(c.accumulate && { accumulate: true }) },
+  );
+  return {
+    call,
+    data: {
+      ...data, x: randomF32(e.shape[0]! * e.shape[1]!, 1), p: randomF32(c.N * rank, 2), b: randomF32(rank * c.in, 3),
+      y: randomF32(dx.shape[0]! * c.in, 6),
+    },
+  };
+}
+
+const describeCase = (c: Case): string =>
+  `${c.format}, N ${c.N}, ${c.in} -> ${c.out}` +
+  Object.entries(c).filter(([k]) => !["format", "N", "in", "out"].includes(k)).map(([k, v]) => `, ${k} ${v}`).join("");
+
+/** Aligned shapes run in all variants, the others where rows are not whole words, vectors or blocks. */
+const CASES: readonly (Case & { readonly both: boolean })[] = [
+  { format: "nf4", N: 33, in: 576, out: 192, both: true },
+  { format: "nf4", N: 65, in: 192, out: 100, rank: 16, both: true },
+  { format: "nf4 nested", N: 7, in: 64, out: 65, rank: 5, scaleBias: true, residual: true, offsets: true, both: true },
+  { format: "nf4 nested", N: 1, in: 1536, out: 64, rank: 8, both: true },
+  { format: "nf4 nested", N: 33, in: 128, out: 576, blockSize: 128, scaleBias: true, accumulate: true, both: true },
+  { format: "nf4", N: 7, in: 33, out: 65, rank: 3, residual: true, accumulate: true, both: false },
+  { format: "nf4 nested", N: 65, in: 100, out: 33, offsets: true, both: false },
+  { format: "nf4", N: 3, in: 40, out: 96, both: false },
+  { format: "f32", N: 33, in: 100, out: 65, rank: 4, scaleBias: true, offsets: true, accumulate: true, both: true },
+  { format: "f32", N: 5, in: 33, out: 7, rank: 2, both: false },
+  { format: "bf16", N: 33, in: 64, out: 321, rank: 4, accumulate: true, both: true },
+  { format: "bf16", N: 7, in: 33, out: 9, offsets: true, both: false },
+  { format: "f16", N: 9, in: 576, out: 65, residual: true, offsets: true, both: true },
+  { format: "f16", N: 2, in: 35, out: 9, both: false },
+];
+
+describe("product forward", () => {
+  for (const c of CASES) {
+    it(`equals its twin: ${describeCase(c)}`, async () => {
+      const { call, data } = forward(c);
+      const names = await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+      expect(names).toEqual(c.both && canRunSoftware(context.gpu) ? ["software", "tile"] : ["tile"]);
+    });
+  }
+});
+
+describe("product backward", () => {
+  for (const c of CASES) {
+    it(`equals its twin: ${describeCase(c)}`, async () => {
+      const { call, data } = backward(c);
+      const names = await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+      expect(names).toEqual(c.both && canRunSoftware(context.gpu) ? ["software", "tile"] : ["tile"]);
+    });
+  }
+});
+
+const canRunSoftware = ({ traits }: Gpu): boolean => traits.isSoftware && traits.subgroupMinSize >= 4 && traits.subgroupMinSize === traits.subgroupMaxSize;
+
+describe("product twins", () => {
+  it("backward is the derivative of forward", () => {
+    const c: Case = { format: "nf4 nested", N: 2, in: 33, out: 9, rank: 3 };
+    const f = forward(c);
+    const b = backward(c);
+    const e = Float64Array.from(randomF32(c.N * c.out, 9));
+    const x = Float64Array.from(randomF32(c.N * c.in, 10));
+    const a = Float64Array.from(randomF32(3 * c.in, 11));
+    const low = Float64Array.from(randomF32(c.out * 3, 12));
+    const weight = { codes: f.data["codes"] as NumberArray, absmax: f.data["absmax"] as NumberArray, nested: f.data["nested"] as NumberArray };
+    // The low-rank branch as a chain: p = x aT forward, q = e low backward.
+    const times = (rows: Float64Array, length: number, at: (k: number, r: number) => number): Float64Array =>
+      Float64Array.from({ length: c.N * 3 }, (_, i) => {
+        let sum = 0;
+        for (let k = 0; k < length; k++) sum += rows[Math.floor(i / 3) * length + k]! * at(k, i % 3);
+        return sum;
+      });
+    const loss = (values: Float64Array): number => {
+      const y = new Float64Array(c.N * c.out);
+      const p = times(values, c.in, (k, r) => a[r * c.in + k]!);
+      f.call.kernel.twin({ ...weight, x: values, y, p, b: low }, f.call);
+      return y.reduce((sum, v, i) => sum + v * e[i]!, 0);
+    };
+    const dx = new Float64Array(c.N * c.in);
+    b.call.kernel.twin({ ...weight, x: e, y: dx, p: times(e, c.out, (k, r) => low[k * 3 + r]!), b: a }, b.call);
+    // The function is linear: the differences are exact but for cancellation, about 2^-52 / 1e-5.
+    expectClose(dx, finiteDifference(x, loss), 1e-8, "dx");
+  });
+});
+
+describe("without a driver", () => {
+  let nothing: Gpu;
+  beforeAll(async () => {
+    nothing = await openGpu({ backend: "null" });
+  });
+  afterAll(async () => {
+    await nothing.destroy();
+  });
+
+  for (const c of CASES) {
+    it(`compiles: ${describeCase(c)}`, async () => {
+      const pipelines = new Pipelines(nothing);
+      for (const { call } of [forward(c), backward(c)]) {
+        for (const subgroup of [4, 8, 16]) {
+          const traits = { ...nothing.traits, isSoftware: true, subgroupMinSize: subgroup, subgroupMaxSize: subgroup };
+          for (const v of call.kernel.variants.filter((each) => each.accepts(call, traits))) await pipelines.get(v.file, v.defines(call, traits));
+        }
+      }
+      nothing.check();
+    });
+  }
+});

@@ -1,0 +1,48 @@
+/** Weights of every format with seeded content, for the tests of the products. */
+import { f32ToBf16, f32ToF16 } from "../../src/formats/floats.js";
+import type { Weight } from "../../src/kernels/weight.js";
+import { given, random, randomF32 } from "./harness.js";
+
+export type TestFormat = Weight["format"] | "nf4 nested";
+
+export interface TestWeight {
+  readonly weight: Weight;
+  /** By binding name, as the executor uploads it. */
+  readonly data: Readonly<Record<string, ArrayBufferView>>;
+}
+
+export function testWeight(format: TestFormat, out: number, inputs: number, blockSize = 64, seed = 7): TestWeight {
+  const values = given("w", [out, inputs], format === "bf16" || format === "f16" ? format : "f32");
+  switch (format) {
+    case "f32":
+      return { weight: { format, out, in: inputs, values }, data: { values: randomF32(out * inputs, seed) } };
+    case "bf16":
+      return { weight: { format, out, in: inputs, values }, data: { values: f32ToBf16(randomF32(out * inputs, seed)) } };
+    case "f16":
+      return { weight: { format, out, in: inputs, values }, data: { values: f32ToF16(randomF32(out * inputs, seed)) } };
+    case "nf4":
+    case "nf4 nested": {
+      const isNested = format === "nf4 nested";
+      const blocks = Math.ceil((out * inputs) / blockSize);
+      const next = random(seed);
+      const bits = (count: number): Uint32Array => Uint32Array.from({ length: count }, () => Math.floor(Math.abs(next()) * 1e9) & 0xffff);
+      const codes = bits(out * Math.ceil(inputs / 8)).map((low, i) => (low | ((low * 40503 + i * 977) << 16)) >>> 0);
+      const nestedValues = Float32Array.from({ length: 257 + Math.ceil(blocks / 256) }, (_, i) =>
+        i < 256 ? (i - 127.5) / 128 : i === 256 ? 1.5 : 0.5 + 0.1 * (i - 256));
+      const absmax = isNested
+        ? Uint8Array.from(bits(blocks), (v) => v & 255)
+        : randomF32(blocks, seed + 1).map((v) => 0.1 + Math.abs(v));
+      return {
+        weight: {
+          format: "nf4", out, in: inputs, blockSize,
+          codes: given("w.codes", [out, Math.ceil(inputs / 8)], "u32"),
+          absmax: given("w.absmax", [blocks], isNested ? "u8" : "f32"),
+          ...(isNested && { nested: given("w.nested", [nestedValues.length]) }),
+        },
+        data: { codes, absmax, ...(isNested && { nested: nestedValues }) },
+      };
+    }
+    default:
+      throw new Error(String(format satisfies never));
+  }
+}

@@ -1,0 +1,96 @@
+// Products on a software adapter: y = x op(W) + p op(B), ROWS tokens x COLS columns per lane, LANES lanes.
+// Loads at an address that all lanes share are cheap there and others are not: the tokens' tile is read from workgroup
+// memory at shared addresses, weights are loaded for the S lanes of a subgroup together and then selected by lane.
+// Grid: column tiles, row tiles. For subgroups of exactly S = 4, 8 or 16 lanes with consecutive indices.
+// Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0; forward: rows of W and B of whole vec4.
+enable subgroups;
+const LANES = #{LANES}u;
+const ROWS = #{ROWS}u;
+const KT = #{KT}u; // depth of the tokens' tile
+const QUADS = #{KT / 4}u;
+const COLUMNS = #{LANES * COLS}u;
+#include "product_bindings.wgsl"
+var<workgroup> tile: array<vec4f, #{ROWS * KT / 4}>; // [ROWS, QUADS]
+#if NF4
+#include "nf4_levels.wgsl"
+#for i in 0..16 / S
+var<private> levels#{i}: f32; // of codes i * S ..
+#endfor
+
+fn level(code: u32) -> f32 {
+#if S == 16
+  return subgroupShuffle(levels0, code);
+#elif S == 8
+  let i = code & 7u;
+  return select(subgroupShuffle(levels0, i), subgroupShuffle(levels1, i), code > 7u);
+#else
+  let i = code & 3u;
+  let low = select(subgroupShuffle(levels0, i), subgroupShuffle(levels1, i), (code & 4u) != 0u);
+  let high = select(subgroupShuffle(levels2, i), subgroupShuffle(levels3, i), (code & 4u) != 0u);
+  return select(low, high, code > 7u);
+#endif
+}
+#endif
+#if NF4 && BACKWARD
+const BLOCKS = #{Math.ceil(LANES * COLS / BLOCK) + 1}u; // blocks of one row of W that a column tile can touch
+var<workgroup> scales: array<f32, #{KT * (Math.ceil(LANES * COLS / BLOCK) + 1)}>; // [KT, BLOCKS]
+#endif
+
+// Four values of a row of x; zero past its end.
+fn load_x(row: u32, k: u32) -> vec4f {
+  let at = (sizes.xRow + row) * sizes.xStride + sizes.xColumn + k;
+#if X_VEC4
+  return select(vec4f(), x[at / 4u], k < sizes.K);
+#else
+  return vec4f(
+    select(0.0, x[at], k < sizes.K), select(0.0, x[at + 1u], k + 1u < sizes.K),
+    select(0.0, x[at + 2u], k + 2u < sizes.K), select(0.0, x[at + 3u], k + 3u < sizes.K));
+#endif
+}
+#if LOWRANK
+
+// Four values of a row of p; zero past its end.
+fn load_p(row: u32, r: u32) -> vec4f {
+  let at = row * sizes.rank + r;
+  return vec4f(
+    select(0.0, p[at], r < sizes.rank), select(0.0, p[at + 1u], r + 1u < sizes.rank),
+    select(0.0, p[at + 2u], r + 2u < sizes.rank), select(0.0, p[at + 3u], r + 3u < sizes.rank));
+}
+#endif
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32, @builtin(subgroup_invocation_id) sid: u32) {
+  let tile_row = wg.y * ROWS;
+  let tile_column = wg.x * COLUMNS;
+  // The broadcast tells the compiler that the subgroup's first column is the same for all its lanes.
+  let first = tile_column + subgroupBroadcastFirst(lane);
+#for l in 0..Math.log2(S)
+  let bit#{l} = (sid & #{1 << l}u) != 0u;
+#endfor
+#if NF4
+#for i in 0..16 / S
+  levels#{i} = NF4_LEVELS[sid + #{i * S}u];
+#endfor
+#endif
+#for r in 0..ROWS
+#for c in 0..COLS
+  var sum#{r}_#{c} = 0.0;
+#endfor
+#endfor
+#if LOWRANK
+#let LOW = 1
+#include "product_software_sum.wgsl"
+#endif
+#let LOW = 0
+#include "product_software_sum.wgsl"
+#for c in 0..COLS
+  let column#{c} = first + sid + #{c * LANES}u;
+  if (column#{c} < sizes.M) {
+#for r in 0..ROWS
+    if (tile_row + #{r}u < sizes.N) {
+      finish(tile_row + #{r}u, column#{c}, sum#{r}_#{c});
+    }
+#endfor
+  }
+#endfor
+}

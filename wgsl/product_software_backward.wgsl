@@ -1,0 +1,41 @@
+// Part of product_software.wgsl: w(c)_(u) = W[k + u, column], neighbouring columns on neighbouring lanes; with LOW B[k + u, column].
+#for u in 0..UNROLL
+      {
+        let row = k + #{u}u;
+#if NF4 && !LOW
+        let column = first + #{c * LANES}u;
+#if S == 16
+        let word = select(codes[(row * sizes.M + column) / 8u], codes[(row * sizes.M + column) / 8u + 1u], bit3);
+        let code = (word >> (4u * ((sid & 7u) ^ 1u))) & 15u;
+#else
+        let code = (codes[(row * sizes.M + column) / 8u] >> (4u * (((column + sid) & 7u) ^ 1u))) & 15u;
+#endif
+        w#{c}_#{u} = level(code) * scales[(row - k0) * BLOCKS + column / #{BLOCK}u - tile_column / #{BLOCK}u];
+#elif (BF16 || F16) && !LOW
+        let at = (row * sizes.M + first + #{c * LANES}u) / 2u;
+#for i in 0..S / 2
+        let q1_#{i} = values[at + #{i}u];
+#endfor
+#for l in 1..Math.log2(S)
+#for i in 0..S >> (l + 1)
+        let q#{l + 1}_#{i} = select(q#{l}_#{2 * i}, q#{l}_#{2 * i + 1}, bit#{l});
+#endfor
+#endfor
+        let pair = unpack(q#{Math.log2(S)}_0);
+        w#{c}_#{u} = select(pair.x, pair.y, bit0);
+#else
+        let at = row * sizes.M + first + #{c * LANES}u;
+#for i in 0..S
+#if LOW && B_VEC4
+        let q0_#{i} = b[at / 4u + #{i >> 2}u][#{i & 3}];
+#elif LOW
+        let q0_#{i} = b[at + #{i}u];
+#else
+        let q0_#{i} = values[at / 4u + #{i >> 2}u][#{i & 3}];
+#endif
+#endfor
+#include "product_software_select.wgsl"
+        w#{c}_#{u} = q#{Math.log2(S)}_0;
+#endif
+      }
+#endfor

@@ -1,0 +1,55 @@
+// Part of product_software.wgsl: w(c)_(u) = W[column, k + u], a row of W per lane; with LOW B[column, k + u].
+#if LOW && !B_VEC4
+#for u in 0..UNROLL
+      {
+#for i in 0..S
+        let q0_#{i} = b[(first + #{c * LANES + i}u) * sizes.rank + min(k + #{u}u, sizes.rank - 1u)];
+#endfor
+#include "product_software_select.wgsl"
+        w#{c}_#{u} = q#{Math.log2(S)}_0;
+      }
+#endfor
+#elif NF4 && !LOW
+#for h in 0..UNROLL / 8
+      {
+#for i in 0..S
+        let q0_#{i} = codes[((first + #{c * LANES + i}u) * sizes.K + k) / 8u + #{h}u];
+#endfor
+#include "product_software_select.wgsl"
+        let word = q#{Math.log2(S)}_0;
+#for u in 0..8
+        w#{c}_#{8 * h + u} = level((word >> #{4 * (u ^ 1)}u) & 15u) * scale#{c};
+#endfor
+      }
+#endfor
+#elif (BF16 || F16) && !LOW
+#for h in 0..UNROLL / 8
+      {
+#for i in 0..S
+        let q0_#{i} = values[((first + #{c * LANES + i}u) * sizes.K + k) / 8u + #{h}u];
+#endfor
+#include "product_software_select.wgsl"
+#for u in 0..4
+        let pair#{u} = unpack(q#{Math.log2(S)}_0[#{u}]);
+        w#{c}_#{8 * h + 2 * u} = pair#{u}.x;
+        w#{c}_#{8 * h + 2 * u + 1} = pair#{u}.y;
+#endfor
+      }
+#endfor
+#else
+#for h in 0..UNROLL / 4
+      {
+#for i in 0..S
+#if LOW
+        let q0_#{i} = b[((first + #{c * LANES + i}u) * sizes.rank + k) / 4u + #{h}u];
+#else
+        let q0_#{i} = values[((first + #{c * LANES + i}u) * sizes.K + k) / 4u + #{h}u];
+#endif
+#endfor
+#include "product_software_select.wgsl"
+#for u in 0..4
+        w#{c}_#{4 * h + u} = q#{Math.log2(S)}_0[#{u}];
+#endfor
+      }
+#endfor
+#endif

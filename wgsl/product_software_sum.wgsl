@@ -1,0 +1,62 @@
+// Part of product_software.wgsl: adds x op(W), or with LOW p op(B), to the sums. UNROLL terms at a time.
+#if LOW
+  let end#{LOW} = sizes.rank;
+#else
+  let end#{LOW} = sizes.K;
+#endif
+  for (var k0 = 0u; k0 < end#{LOW}; k0 += KT) {
+    workgroupBarrier();
+    for (var i = lane; i < ROWS * QUADS; i += LANES) {
+      let row = min(tile_row + i / QUADS, sizes.N - 1u);
+#if LOW
+      tile[i] = load_p(row, k0 + i % QUADS * 4u);
+#else
+      tile[i] = load_x(row, k0 + i % QUADS * 4u);
+#endif
+    }
+#if NF4 && BACKWARD && !LOW
+    for (var i = lane; i < KT * BLOCKS; i += LANES) {
+      scales[i] = block_scale(((k0 + i / BLOCKS) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS);
+    }
+#endif
+    workgroupBarrier();
+#if NF4 && !BACKWARD && !LOW
+#for c in 0..COLS
+    var scale#{c}: f32;
+    {
+#for i in 0..S
+      let q0_#{i} = block_scale(((first + #{c * LANES + i}u) * sizes.K + k0) / #{BLOCK}u);
+#endfor
+#include "product_software_select.wgsl"
+      scale#{c} = q#{Math.log2(S)}_0;
+    }
+#endfor
+#endif
+    let steps = (min(KT, end#{LOW} - k0) + #{UNROLL - 1}u) / #{UNROLL}u;
+    for (var step = 0u; step < steps; step++) {
+      let k = k0 + step * #{UNROLL}u;
+#for c in 0..COLS
+#for u in 0..UNROLL
+      var w#{c}_#{u}: f32;
+#endfor
+#if BACKWARD
+#include "product_software_backward.wgsl"
+#else
+#include "product_software_forward.wgsl"
+#endif
+#endfor
+#for r in 0..ROWS
+#for h in 0..UNROLL / 4
+      {
+        let v = tile[#{r}u * QUADS + step * #{UNROLL / 4}u + #{h}u];
+#for c in 0..COLS
+        sum#{r}_#{c} = fma(v.x, w#{c}_#{4 * h}, sum#{r}_#{c});
+        sum#{r}_#{c} = fma(v.y, w#{c}_#{4 * h + 1}, sum#{r}_#{c});
+        sum#{r}_#{c} = fma(v.z, w#{c}_#{4 * h + 2}, sum#{r}_#{c});
+        sum#{r}_#{c} = fma(v.w, w#{c}_#{4 * h + 3}, sum#{r}_#{c});
+#endfor
+      }
+#endfor
+#endfor
+    }
+  }

@@ -1,0 +1,123 @@
+// Part of product_tile.wgsl: fills x_tile and w_tile. Tokens past N repeat the last one; terms past K are zero in x_tile,
+// so that what w_tile holds there does not matter. Columns past M are never stored.
+
+// Four values of a row of x; zero past its end.
+fn load_x(row: u32, k: u32) -> vec4f {
+  let at = (sizes.xRow + min(row, sizes.N - 1u)) * sizes.xStride + sizes.xColumn + k;
+#if X_VEC4
+  return select(vec4f(), x[at / 4u], k < sizes.K);
+#else
+  return vec4f(
+    select(0.0, x[at], k < sizes.K), select(0.0, x[at + 1u], k + 1u < sizes.K),
+    select(0.0, x[at + 2u], k + 2u < sizes.K), select(0.0, x[at + 3u], k + 3u < sizes.K));
+#endif
+}
+
+// Four neighbouring values of a row of W.
+fn load_w(row: u32, column: u32, length: u32) -> vec4f {
+#if NF4 && ALIGNED
+  let word = codes[(row * length + column) / 8u] >> (4u * (column & 4u));
+  let scale = block_scale((row * length + column) / #{BLOCK}u);
+  return scale * vec4f(levels[(word >> 4u) & 15u], levels[word & 15u], levels[(word >> 12u) & 15u], levels[(word >> 8u) & 15u]);
+#elif NF4
+  let word = codes[row * ((length + 7u) / 8u) + column / 8u] >> (4u * (column & 4u));
+  let at = row * length + column;
+  return vec4f(
+    levels[(word >> 4u) & 15u] * block_scale(at / #{BLOCK}u), levels[word & 15u] * block_scale((at + 1u) / #{BLOCK}u),
+    levels[(word >> 12u) & 15u] * block_scale((at + 2u) / #{BLOCK}u), levels[(word >> 8u) & 15u] * block_scale((at + 3u) / #{BLOCK}u));
+#elif BF16 || F16
+  let at = row * length + column;
+#if W_VEC4
+  let words = values[at / 8u];
+  let pair = select(words.xy, words.zw, (at & 4u) != 0u);
+  return vec4f(unpack(pair.x), unpack(pair.y));
+#else
+  let first = unpack(values[at / 2u]);
+  let second = unpack(values[at / 2u + 1u]);
+  let third = unpack(values[at / 2u + 2u]);
+  return select(vec4f(first, second), vec4f(first.y, second, third.x), (at & 1u) != 0u);
+#endif
+#elif W_VEC4
+  return values[(row * length + column) / 4u];
+#else
+  let at = row * length + column;
+  return vec4f(values[at], values[at + 1u], values[at + 2u], values[at + 3u]);
+#endif
+}
+
+// Four rows by four terms, turned so that a vec4 holds four rows at one depth.
+fn store_x(group: u32, k: u32, rows: mat4x4f) {
+  let turned = transpose(rows);
+#for i in 0..4
+  x_tile[(k + #{i}u) * ROW_GROUPS + group] = turned[#{i}];
+#endfor
+}
+#if !BACKWARD
+
+fn store_w(group: u32, k: u32, rows: mat4x4f) {
+  let turned = transpose(rows);
+#for i in 0..4
+  w_tile[(k + #{i}u) * COLUMN_GROUPS + group] = turned[#{i}];
+#endfor
+}
+#endif
+
+fn stage(lane: u32, row0: u32, column0: u32, k0: u32) {
+  for (var i = lane; i < ROW_GROUPS * DEPTH_QUADS; i += THREADS) {
+    let row = row0 + i % ROW_GROUPS * 4u;
+    let k = i / ROW_GROUPS * 4u;
+    store_x(i % ROW_GROUPS, k, mat4x4f(load_x(row, k0 + k), load_x(row + 1u, k0 + k), load_x(row + 2u, k0 + k), load_x(row + 3u, k0 + k)));
+  }
+#if BACKWARD
+  for (var i = lane; i < DEPTH * COLUMN_GROUPS; i += THREADS) {
+    w_tile[i] = load_w(k0 + i / COLUMN_GROUPS, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
+  }
+#else
+  for (var i = lane; i < COLUMN_GROUPS * DEPTH_QUADS; i += THREADS) {
+    let row = column0 + i % COLUMN_GROUPS * 4u;
+    let k = i / COLUMN_GROUPS * 4u;
+    store_w(i % COLUMN_GROUPS, k, mat4x4f(
+      load_w(row, k0 + k, sizes.K), load_w(row + 1u, k0 + k, sizes.K), load_w(row + 2u, k0 + k, sizes.K), load_w(row + 3u, k0 + k, sizes.K)));
+  }
+#endif
+}
+#if LOWRANK
+
+// Four values of a row of p; zero past its end.
+fn load_p(row: u32, r: u32) -> vec4f {
+  let at = min(row, sizes.N - 1u) * sizes.rank + r;
+  return vec4f(
+    select(0.0, p[at], r < sizes.rank), select(0.0, p[at + 1u], r + 1u < sizes.rank),
+    select(0.0, p[at + 2u], r + 2u < sizes.rank), select(0.0, p[at + 3u], r + 3u < sizes.rank));
+}
+
+// Four neighbouring values of a row of b.
+fn load_b(row: u32, column: u32, length: u32) -> vec4f {
+  let at = row * length + column;
+#if B_VEC4
+  return b[at / 4u];
+#else
+  return vec4f(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
+#endif
+}
+
+fn stage_low(lane: u32, row0: u32, column0: u32, r0: u32) {
+  for (var i = lane; i < ROW_GROUPS * DEPTH_QUADS; i += THREADS) {
+    let row = row0 + i % ROW_GROUPS * 4u;
+    let r = i / ROW_GROUPS * 4u;
+    store_x(i % ROW_GROUPS, r, mat4x4f(load_p(row, r0 + r), load_p(row + 1u, r0 + r), load_p(row + 2u, r0 + r), load_p(row + 3u, r0 + r)));
+  }
+#if BACKWARD
+  for (var i = lane; i < DEPTH * COLUMN_GROUPS; i += THREADS) {
+    w_tile[i] = load_b(r0 + i / COLUMN_GROUPS, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
+  }
+#else
+  for (var i = lane; i < COLUMN_GROUPS * DEPTH_QUADS; i += THREADS) {
+    let row = column0 + i % COLUMN_GROUPS * 4u;
+    let r = i / COLUMN_GROUPS * 4u;
+    store_w(i % COLUMN_GROUPS, r, mat4x4f(
+      load_b(row, r0 + r, sizes.rank), load_b(row + 1u, r0 + r, sizes.rank), load_b(row + 2u, r0 + r, sizes.rank), load_b(row + 3u, r0 + r, sizes.rank)));
+  }
+#endif
+}
+#endif
