@@ -36,27 +36,7 @@ const BLOCKS = #{Math.ceil(LANES * COLS / BLOCK) + 1}u; // blocks of one row of 
 var<workgroup> scales: array<f32, #{KT * (Math.ceil(LANES * COLS / BLOCK) + 1)}>; // [KT, BLOCKS]
 #endif
 
-// Four values of a row of x; zero past its end.
-fn load_x(row: u32, k: u32) -> vec4f {
-  let at = (sizes.xRow + row) * sizes.xStride + sizes.xColumn + k;
-#if X_VEC4
-  return select(vec4f(), x[at / 4u], k < sizes.K);
-#else
-  return vec4f(
-    select(0.0, x[at], k < sizes.K), select(0.0, x[at + 1u], k + 1u < sizes.K),
-    select(0.0, x[at + 2u], k + 2u < sizes.K), select(0.0, x[at + 3u], k + 3u < sizes.K));
-#endif
-}
-#if LOWRANK
-
-// Four values of a row of p; zero past its end.
-fn load_p(row: u32, r: u32) -> vec4f {
-  let at = row * sizes.rank + r;
-  return vec4f(
-    select(0.0, p[at], r < sizes.rank), select(0.0, p[at + 1u], r + 1u < sizes.rank),
-    select(0.0, p[at + 2u], r + 2u < sizes.rank), select(0.0, p[at + 3u], r + 3u < sizes.rank));
-}
-#endif
+#include "product_rows.wgsl"
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32, @builtin(subgroup_invocation_id) sid: u32) {

@@ -7,7 +7,7 @@
   for (var k0 = 0u; k0 < end#{LOW}; k0 += KT) {
     workgroupBarrier();
     for (var i = lane; i < ROWS * QUADS; i += LANES) {
-      let row = min(tile_row + i / QUADS, sizes.N - 1u);
+      let row = tile_row + i / QUADS;
 #if LOW
       tile[i] = load_p(row, k0 + i % QUADS * 4u);
 #else

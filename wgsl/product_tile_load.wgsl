@@ -1,17 +1,6 @@
-// Part of product_tile.wgsl: fills x_tile and w_tile. Tokens past N repeat the last one; terms past K are zero in x_tile,
-// so that what w_tile holds there does not matter. Columns past M are never stored.
+// Part of product_tile.wgsl: fills x_tile and w_tile. Terms past K are zero in x_tile; columns past M are never stored.
 
-// Four values of a row of x; zero past its end.
-fn load_x(row: u32, k: u32) -> vec4f {
-  let at = (sizes.xRow + min(row, sizes.N - 1u)) * sizes.xStride + sizes.xColumn + k;
-#if X_VEC4
-  return select(vec4f(), x[at / 4u], k < sizes.K);
-#else
-  return vec4f(
-    select(0.0, x[at], k < sizes.K), select(0.0, x[at + 1u], k + 1u < sizes.K),
-    select(0.0, x[at + 2u], k + 2u < sizes.K), select(0.0, x[at + 3u], k + 3u < sizes.K));
-#endif
-}
+#include "product_rows.wgsl"
 
 // Four neighbouring values of a row of W.
 fn load_w(row: u32, column: u32, length: u32) -> vec4f {
@@ -82,14 +71,6 @@ fn stage(lane: u32, row0: u32, column0: u32, k0: u32) {
 #endif
 }
 #if LOWRANK
-
-// Four values of a row of p; zero past its end.
-fn load_p(row: u32, r: u32) -> vec4f {
-  let at = min(row, sizes.N - 1u) * sizes.rank + r;
-  return vec4f(
-    select(0.0, p[at], r < sizes.rank), select(0.0, p[at + 1u], r + 1u < sizes.rank),
-    select(0.0, p[at + 2u], r + 2u < sizes.rank), select(0.0, p[at + 3u], r + 3u < sizes.rank));
-}
 
 // Four neighbouring values of a row of b.
 fn load_b(row: u32, column: u32, length: u32) -> vec4f {

@@ -20,8 +20,6 @@ export interface ModuleAdapter extends ModuleShape {
   readonly scaling: number;
   readonly parameters: FactorTensors;
   readonly gradients: FactorTensors;
-  /** Small number that tells the dropout masks of modules apart. */
-  readonly id: number;
 }
 
 export interface AdapterArena {
@@ -90,7 +88,7 @@ export function adapterLayout<M extends ModuleShape>(
       const { path, in: inputs, out } = t.module;
       parameterCount += t.rank * (inputs + out) + (settings.useDora ? out : 0);
       modules.set(path, {
-        path, in: inputs, out, rank: t.rank, alpha: t.alpha, scaling: t.scaling, id: modules.size,
+        path, in: inputs, out, rank: t.rank, alpha: t.alpha, scaling: t.scaling,
         parameters: factors("adapter", "adapter", t), gradients: factors("gradient", "gradient", t),
       });
     }

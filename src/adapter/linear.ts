@@ -5,7 +5,6 @@
 import { callDoraBackward, callDoraRowNorm } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward } from "../kernels/product.js";
-import type { Dropout } from "../kernels/dropout.js";
 import type { Weight } from "../kernels/weight.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type Tensor } from "../program/tensor.js";
@@ -21,8 +20,6 @@ export interface Linear {
   /** [out] ||W_j||^2 of the (dequantised) base. DoRA only. */
   readonly rowSquares?: Tensor;
   readonly adapter?: ModuleAdapter;
-  /** Masks of the low-rank branch. */
-  readonly dropout?: Dropout;
 }
 
 /** Recomputes g where A, B or m changed. The base product runs over A as if its rows were tokens: rank extra tokens per update. */
@@ -52,7 +49,7 @@ export function lowrankCalls(linear: Linear, x: Tensor, p: Tensor | undefined, N
   if (!adapter || !p) return [];
   return [
     callLowrankDown(`${linear.path} down`, { x, w: adapter.parameters.a, p }, {
-      N, K: adapter.in, rank: adapter.rank, alpha: adapter.scaling, layout: "rows", ...dropoutOf(linear),
+      N, K: adapter.in, rank: adapter.rank, alpha: adapter.scaling, layout: "rows",
     }),
   ];
 }
@@ -123,7 +120,7 @@ export function backwardCalls(linear: Linear, t: BackwardTensors, s: { readonly 
     calls.push(
       callLowrankGradient(`${linear.path} dB`, { wide: e, narrow: t.p, gradient: gradients.b }, { N, K: out, rank, layout: "columns" }),
       callLowrankDown(`${linear.path} eB`, { x: e, w: parameters.b, p: q }, { N, K: out, rank, alpha, layout: "columns" }),
-      callLowrankGradient(`${linear.path} dA`, { wide: t.x, narrow: q, gradient: gradients.a }, { N, K: inputs, rank, layout: "rows", ...dropoutOf(linear) }),
+      callLowrankGradient(`${linear.path} dA`, { wide: t.x, narrow: q, gradient: gradients.a }, { N, K: inputs, rank, layout: "rows" }),
     );
   }
   if (t.dx) {
@@ -131,11 +128,9 @@ export function backwardCalls(linear: Linear, t: BackwardTensors, s: { readonly 
       callProductBackward(
         `${linear.path} dX`,
         { e, weight: linear.weight, dx: t.dx, ...(adapter && q && { q, a: adapter.parameters.a }) },
-        { N, ...(adapter && { rank: adapter.rank, ...dropoutOf(linear) }), ...(s.accumulate && { accumulate: true }) },
+        { N, ...(adapter && { rank: adapter.rank }), ...(s.accumulate && { accumulate: true }) },
       ),
     );
   }
   return calls;
 }
-
-const dropoutOf = (linear: Linear): { dropout?: Dropout } => (linear.dropout ? { dropout: linear.dropout } : {});

@@ -6,7 +6,6 @@ export interface AdapterSettings {
   readonly useRslora: boolean;
   readonly rank: number;
   readonly alpha: number;
-  readonly dropout: number;
   /** Names, a regular expression over whole paths, or "all-linear". */
   readonly targetModules: readonly string[] | string;
   readonly excludeModules: readonly string[] | string | undefined;

@@ -12,11 +12,7 @@ interface Unsupported {
 export const UNSUPPORTED: readonly Unsupported[] = [
   { key: "compute_dtype", isAsked: (c) => c.compute_dtype === "f16", instead: "use f32 or auto" },
   { key: "optimizer", isAsked: (c) => c.optimizer === "adamw8bit", instead: "use adamw" },
-  {
-    key: "gradient_checkpointing",
-    isAsked: (c) => c.gradient_checkpointing === "selective",
-    instead: "use full or none",
-  },
+  { key: "dropout", isAsked: (c) => c.dropout > 0, instead: "use 0" },
   {
     key: "revision",
     isAsked: (c) => c.revision !== "main",

@@ -35,7 +35,7 @@ const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.b
 export function layoutOfAdapter(adapter: PeftAdapter, modules: ReturnType<typeof allModules>): AdapterLayout {
   const c = adapter.config;
   const settings = {
-    useDora: c.use_dora, useRslora: c.use_rslora, rank: c.r, alpha: c.lora_alpha, dropout: 0, targetModules: c.target_modules,
+    useDora: c.use_dora, useRslora: c.use_rslora, rank: c.r, alpha: c.lora_alpha, targetModules: c.target_modules,
     excludeModules: c.exclude_modules ?? undefined, rankPattern: c.rank_pattern, alphaPattern: c.alpha_pattern,
   };
   return adapterLayout(targetModules(modules, settings), settings, (m) => m.layer);

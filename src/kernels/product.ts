@@ -8,6 +8,7 @@ import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
 import { softwareVariant } from "./product_software.js";
 import { tileVariant } from "./product_tile.js";
 import { productTwin } from "./product_twin.js";
+import { vectorVariant } from "./product_vector.js";
 import type { Weight } from "./weight.js";
 
 function productKernel(name: string, yAccess: Access): Kernel {
@@ -17,7 +18,7 @@ function productKernel(name: string, yAccess: Access): Kernel {
       x: "read", codes: "read", absmax: "read", nested: "read", values: "read", p: "read", b: "read",
       scale_bias: "read", residual: "read", y: yAccess,
     },
-    variants: [softwareVariant, tileVariant],
+    variants: [softwareVariant, vectorVariant, tileVariant],
     twin: productTwin,
     cost: productCost,
   };

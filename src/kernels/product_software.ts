@@ -4,6 +4,7 @@
  */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
+import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isPacked } from "./product_layout.js";
 
 /** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
 const KT = 64;
@@ -15,9 +16,6 @@ interface Shape {
   readonly ROWS: number;
   readonly UNROLL: number;
 }
-
-/** Row length of W. */
-const rowLength = (call: Call): number => (option(call, "BACKWARD") ? size(call, "M") : size(call, "K"));
 
 /**
  * The tile with the least estimated work: padded columns cost as much as real ones; fetching weights is shared by the
@@ -50,27 +48,20 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
 function accepts(call: Call, traits: AdapterTraits): boolean {
   const S = traits.subgroupMaxSize;
   if (!traits.isSoftware || S !== traits.subgroupMinSize || ![4, 8, 16].includes(S)) return false;
-  if (Object.keys(call.tensors).length > traits.maxStorageBuffers) return false;
-  const length = rowLength(call);
-  if (option(call, "NF4")) return length % option(call, "BLOCK") === 0 && option(call, "BLOCK") % KT === 0;
-  if (option(call, "BF16") || option(call, "F16")) return length % 8 === 0;
-  return length % 4 === 0;
+  if (!fitsBindings(call, traits)) return false;
+  return option(call, "NF4") ? isAligned(call) && option(call, "BLOCK") % KT === 0 : hasVec4Weights(call);
 }
-
-/** Whether x can be read as vec4: rows start and end at multiples of four. */
-export const hasVec4Rows = (call: Call): boolean => ["xStride", "xColumn", "K"].every((name) => size(call, name) % 4 === 0);
 
 function defines(call: Call, traits: AdapterTraits): Defines {
   const isBackward = option(call, "BACKWARD") === 1;
-  const isPacked = Boolean(option(call, "BF16") || option(call, "F16"));
   return {
     ...call.options,
     ...softwareShape(call, traits),
     S: traits.subgroupMaxSize,
     KT,
     X_VEC4: hasVec4Rows(call),
-    W_VEC4: !(isBackward && isPacked),
-    B_VEC4: size(call, isBackward ? "M" : "rank") % 4 === 0,
+    W_VEC4: !(isBackward && isPacked(call)),
+    B_VEC4: hasVec4Low(call),
   };
 }
 

@@ -41,3 +41,51 @@ export function callRmsNormForward(
 ): Call {
   return { kernel: rmsNormForward, label, tensors: { ...t }, sizes, options: {} };
 }
+
+export const rmsNormBackward: Kernel = {
+  name: "rms_norm_backward",
+  bindings: { x: "read", weight: "read", dy: "read", residual: "read", dx: "write" },
+  variants: [
+    {
+      name: "row",
+      file: "rms_norm_backward.wgsl",
+      accepts: () => true,
+      defines: (call) => ({ ...call.options, LANES }),
+      grid: (call) => grid1d(size(call, "rows")),
+    },
+  ],
+  twin(memory, call) {
+    const [x, weight, dy, dx] = [bound(memory, "x"), bound(memory, "weight"), bound(memory, "dy"), bound(memory, "dx")];
+    const residual = memory["residual"];
+    const [rows, D, eps] = [size(call, "rows"), size(call, "D"), size(call, "eps")];
+    for (let r = 0; r < rows; r++) {
+      let squares = 0;
+      let dot = 0;
+      for (let i = r * D; i < (r + 1) * D; i++) {
+        squares += x[i]! ** 2;
+        dot += x[i]! * weight[i - r * D]! * dy[i]!;
+      }
+      const mean = squares / D + eps;
+      for (let i = r * D; i < (r + 1) * D; i++) {
+        dx[i] = (dy[i]! * weight[i - r * D]! - (x[i]! * dot) / (D * mean)) / Math.sqrt(mean) + (residual?.[i] ?? 0);
+      }
+    }
+  },
+  cost: (call) => ({ flops: 10 * size(call, "rows") * size(call, "D"), bytes: 16 * size(call, "rows") * size(call, "D") }),
+};
+
+/**
+ * dx = gradient of x (+ residual).
+ * @param t.x [rows, D] f32, what forward read
+ * @param t.weight [D] f32
+ * @param t.dy [rows, D] f32
+ * @param t.residual [rows, D] f32, added: the gradient that goes around the norm
+ * @param t.dx [rows, D] f32, overwritten
+ */
+export function callRmsNormBackward(
+  label: string,
+  t: { readonly x: Tensor; readonly weight: Tensor; readonly dy: Tensor; readonly residual?: Tensor; readonly dx: Tensor },
+  sizes: { readonly rows: number; readonly D: number; readonly eps: number },
+): Call {
+  return { kernel: rmsNormBackward, label, tensors: { ...t }, sizes, options: { RESIDUAL: t.residual !== undefined } };
+}

@@ -1,7 +1,6 @@
 /** The tensors of a model by their checkpoint names: what the loader fills and the programs bind. */
 import type { AdapterLayout } from "../adapter/layout.js";
 import type { Linear } from "../adapter/linear.js";
-import type { Dropout } from "../kernels/dropout.js";
 import type { DenseFormat, DenseWeight, Weight } from "../kernels/weight.js";
 import { tensor, type Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
@@ -49,7 +48,6 @@ export interface ModelStorage {
   readonly positions: number;
   readonly maxBindingBytes: number;
   readonly adapter: AdapterLayout | undefined;
-  readonly dropout?: Dropout | undefined;
 }
 
 /** Describes all tensors of a model. Names are those of the checkpoint. */
@@ -112,7 +110,6 @@ function linearTensors(m: LinearModule, storage: ModelStorage): Linear {
     path: m.path,
     weight: linearWeight(m, storage.linear(m)),
     ...(adapter && { adapter }),
-    ...(adapter && storage.dropout && { dropout: { ...storage.dropout, module: adapter.id } }),
     ...((isDora || m.bias) && { scaleBias: tensor(`${m.path}.scale_bias`, [m.out, 2], "f32", isDora ? "row_norm" : "weight") }),
     ...(isDora && { rowSquares: tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm") }),
     ...(isDora && m.bias && { bias: tensor(`${m.path}.bias`, [m.out], "f32", "weight") }),

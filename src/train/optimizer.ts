@@ -1,23 +1,20 @@
 /** The optimizer program: gradient norm, clipping, AdamW over the adapter arenas; and the scalars it reads. */
 import type { AdapterLayout } from "../adapter/layout.js";
-import { callAdamw, callClip, callGradientNorm } from "../kernels/adamw.js";
+import { callAdamw, callClip, callGradientNorm, NORM_PARTIALS } from "../kernels/adamw.js";
 import type { StreamTensors } from "../model/programs.js";
 import type { Program } from "../program/kernel.js";
 import { tensor } from "../program/tensor.js";
 
-/** Partial sums per arena in the gradient norm. */
-const PARTIALS = 64;
-
 /** One optimizer step over all arenas. Gradients are zero afterwards. */
 export function optimizerProgram(layout: AdapterLayout, stream: StreamTensors): Program {
   const { step, totals } = stream;
-  const partials = tensor("norm partials", [layout.arenas.length * PARTIALS], "f32", "staging");
+  const partials = tensor("norm partials", [layout.arenas.length * NORM_PARTIALS], "f32", "staging");
   return {
     name: "optimizer",
     calls: [
       ...layout.arenas.map((arena, slot) =>
         callGradientNorm(`gradient norm ${slot}`, { gradient: arena.gradient, partials }, { count: arena.elements, slot })),
-      callClip("clip", { partials, step, totals }, { count: layout.arenas.length * PARTIALS }),
+      callClip("clip", { partials, step, totals }, { count: layout.arenas.length * NORM_PARTIALS }),
       ...layout.arenas.map((arena) =>
         callAdamw(
           `adamw ${arena.parameter.name}`,
@@ -43,6 +40,6 @@ export function stepScalars(s: {
   const t = s.step + 1;
   return Float32Array.from([
     s.scored > 0 ? 1 / s.scored : 0, s.learningRate, 1 - BETA1 ** t, 1 - BETA2 ** t, s.weightDecay, EPSILON, s.maxGradNorm, BETA1, BETA2,
-    0, 0, 0, 0, 0, 0, 0,
+    1 - BETA1, 1 - BETA2, 0, 0, 0, 0, 0,
   ]);
 }

@@ -44,7 +44,6 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
   useRslora: s.use_rslora,
   rank: s.rank,
   alpha: s.alpha,
-  dropout: s.dropout,
   targetModules: s.target_modules,
   excludeModules: s.exclude_modules,
   rankPattern: s.rank_pattern,

@@ -74,8 +74,8 @@ export class TrainingSession {
     const scored = batches.reduce((sum, b) => sum + b.scored, 0);
     await this.executor.write(stream.step, bytesOf(stepScalars({ ...scalars, scored })));
     await this.executor.write(stream.totals, new Uint8Array(64));
-    for (const [index, batch] of batches.entries()) {
-      await this.#writeBatch(batch, scalars.step, index);
+    for (const batch of batches) {
+      await this.#writeBatch(batch);
       await this.executor.run(this.#program("micro-batch", batch.tokens), { afterUpdate: this.#stale });
       this.#stale = false;
     }
@@ -91,7 +91,7 @@ export class TrainingSession {
     let [loss, scored] = [0, 0];
     for (const batch of batches) {
       await this.executor.write(stream.totals, new Uint8Array(64));
-      await this.#writeBatch(batch, 0, 0);
+      await this.#writeBatch(batch);
       await this.executor.run(this.#program("evaluation", batch.tokens), { afterUpdate: this.#stale });
       this.#stale = false;
       loss += new Float32Array(await this.executor.read(stream.totals))[0] ?? NaN;
@@ -100,8 +100,8 @@ export class TrainingSession {
     return loss / Math.max(1, scored);
   }
 
-  async #writeBatch(batch: MicroBatch, step: number, index: number): Promise<void> {
-    const { stream, capacity, settings } = this.run;
+  async #writeBatch(batch: MicroBatch): Promise<void> {
+    const { stream, capacity } = this.run;
     if (batch.tokens > capacity) throw new Error(`a micro-batch of ${batch.tokens} tokens, planned for ${capacity}`);
     const spans = new Uint32Array(batch.tokens * 2);
     for (let t = 0; t < batch.tokens; t++) {
@@ -112,7 +112,6 @@ export class TrainingSession {
     await this.executor.write(stream.positions, bytesOf(batch.positions));
     await this.executor.write(stream.spans, bytesOf(spans));
     await this.executor.write(stream.labels, bytesOf(batch.labels));
-    if (stream.dropoutState) await this.executor.write(stream.dropoutState, bytesOf(Uint32Array.of(settings.seed, step, index, 0)));
   }
 
   /** The program for a token count; the same count again gives the same object, so that uniforms stay. */

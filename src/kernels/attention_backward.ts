@@ -1,0 +1,136 @@
+/**
+ * Attention backward in three kernels: delta = rowsum(o d_o), then d_q by query blocks and d_k, d_v by key blocks.
+ * Probabilities are computed again from the log-sum-exp: p = exp(scale q k - lse), ds = p (d_o v - delta) scale.
+ */
+import type { AdapterTraits } from "../gpu/traits.js";
+import { grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+import type { Tensor } from "../program/tensor.js";
+import { visiblePairs } from "./attention_forward.js";
+import { attentionBackwardKvTwin, attentionBackwardQTwin, attentionDeltaTwin } from "./attention_twin.js";
+
+const TILE = 32;
+const DELTA_LANES = 64;
+
+export const attentionDelta: Kernel = {
+  name: "attention_delta",
+  bindings: { o: "read", d_o: "read", delta: "write" },
+  variants: [
+    {
+      name: "lane",
+      file: "attention_delta.wgsl",
+      accepts: () => true,
+      defines: (call) => ({ ...call.options, LANES: DELTA_LANES }),
+      grid: (call) => grid1d(Math.ceil((size(call, "N") * option(call, "HEADS")) / DELTA_LANES)),
+    },
+  ],
+  twin: attentionDeltaTwin,
+  cost(call) {
+    const elements = size(call, "N") * option(call, "HEADS") * option(call, "HEAD_DIM");
+    return { flops: 2 * elements, bytes: 8 * elements };
+  },
+};
+
+const INPUTS: Readonly<Record<string, Access>> = {
+  q: "read", k: "read", v: "read", d_o: "read", lse: "read", delta: "read", spans: "read",
+};
+
+/** d_k and d_v together with their inputs are nine storage buffers; WebGPU guarantees eight, nearly every adapter has ten. */
+const hasEnoughBindings = (call: Call, traits: AdapterTraits): boolean =>
+  Object.keys(call.tensors).length <= traits.maxStorageBuffers;
+
+/** Bytes of q, d_o, k and v, and of what is written. */
+function backwardBytes(call: Call, queryTensors: number, kvTensors: number): number {
+  const [heads, kvHeads] = [option(call, "HEADS"), option(call, "KV_HEADS")];
+  return 4 * size(call, "N") * option(call, "HEAD_DIM") * (queryTensors * heads + kvTensors * kvHeads);
+}
+
+export const attentionBackwardQ: Kernel = {
+  name: "attention_backward_q",
+  bindings: { ...INPUTS, d_q: "write" },
+  variants: [
+    {
+      name: "tile",
+      file: "attention_backward_q_tile.wgsl",
+      accepts: () => true,
+      defines: (call) => ({ ...call.options, BACKWARD: true }),
+      grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
+    },
+  ],
+  twin: attentionBackwardQTwin,
+  cost: (call) => ({ flops: 6 * option(call, "HEAD_DIM") * visiblePairs(call, 0), bytes: backwardBytes(call, 3, 2) }),
+};
+
+export const attentionBackwardKv: Kernel = {
+  name: "attention_backward_kv",
+  bindings: { ...INPUTS, d_k: "write", d_v: "write" },
+  variants: [
+    {
+      name: "tile",
+      file: "attention_backward_kv_tile.wgsl",
+      accepts: hasEnoughBindings,
+      defines: (call) => ({ ...call.options, BACKWARD: true }),
+      grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "KV_HEADS")),
+    },
+  ],
+  twin: attentionBackwardKvTwin,
+  cost: (call) => ({ flops: 8 * option(call, "HEAD_DIM") * visiblePairs(call, 0), bytes: backwardBytes(call, 2, 4) }),
+};
+
+/**
+ * delta[t, h] = sum_d o[t, h, d] d_o[t, h, d]
+ * @param t.o [N, heads * headDim] f32; t.d_o like it
+ * @param t.delta [N, heads] f32, overwritten
+ */
+export function callAttentionDelta(
+  label: string,
+  t: { readonly o: Tensor; readonly d_o: Tensor; readonly delta: Tensor },
+  s: { readonly N: number; readonly heads: number; readonly headDim: number },
+): Call {
+  return {
+    kernel: attentionDelta, label, tensors: { ...t }, sizes: { N: s.N },
+    options: { HEADS: s.heads, HEAD_DIM: s.headDim },
+  };
+}
+
+interface BackwardInputs {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  readonly d_o: Tensor;
+  readonly lse: Tensor;
+  readonly delta: Tensor;
+  readonly spans: Tensor;
+}
+
+interface BackwardSizes {
+  readonly N: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly scale: number;
+  readonly window: number;
+}
+
+function backwardCall(kernel: Kernel, label: string, tensors: Readonly<Record<string, Tensor>>, s: BackwardSizes): Call {
+  return {
+    kernel, label, tensors, sizes: { N: s.N, scale: s.scale, window: s.window },
+    options: { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim },
+  };
+}
+
+/**
+ * Gradient of the queries; inputs as in forward with queryRow 0.
+ * @param t.d_o [N, heads * headDim] f32
+ * @param t.lse [N, heads] f32 of forward; t.delta like it
+ * @param t.d_q [N, heads * headDim] f32, overwritten
+ */
+export const callAttentionBackwardQ = (label: string, t: BackwardInputs & { readonly d_q: Tensor }, s: BackwardSizes): Call =>
+  backwardCall(attentionBackwardQ, label, { ...t }, s);
+
+/**
+ * Gradients of keys and values, summed over the query heads that share them; inputs as in `callAttentionBackwardQ`.
+ * @param t.d_k [N, kvHeads * headDim] f32, overwritten; t.d_v like it
+ */
+export const callAttentionBackwardKv = (
+  label: string, t: BackwardInputs & { readonly d_k: Tensor; readonly d_v: Tensor }, s: BackwardSizes,
+): Call => backwardCall(attentionBackwardKv, label, { ...t }, s);

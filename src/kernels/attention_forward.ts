@@ -1,0 +1,61 @@
+/** Attention forward: o = softmax(scale q kT) v over the keys that a query sees, and the log-sum-exp that backward needs. */
+import { grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
+import type { Tensor } from "../program/tensor.js";
+import { attentionForwardTwin } from "./attention_twin.js";
+
+/** Queries and keys of a tile, see attention_tile_scores.wgsl. */
+const TILE = 32;
+
+/** Pairs of query and key if the whole stream were one sequence: an upper bound. */
+export function visiblePairs(call: Call, queryRow: number): number {
+  const [N, window] = [size(call, "N"), size(call, "window")];
+  let pairs = 0;
+  for (let row = queryRow; row < queryRow + N; row++) pairs += window > 0 ? Math.min(window, row + 1) : row + 1;
+  return pairs * option(call, "HEADS");
+}
+
+export const attentionForward: Kernel = {
+  name: "attention_forward",
+  bindings: { q: "read", k: "read", v: "read", spans: "read", o: "write", lse: "write" },
+  variants: [
+    {
+      name: "tile",
+      file: "attention_forward_tile.wgsl",
+      accepts: () => true,
+      defines: (call) => ({ ...call.options }),
+      grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
+    },
+  ],
+  twin: attentionForwardTwin,
+  cost(call) {
+    const [N, row, D] = [size(call, "N"), size(call, "queryRow"), option(call, "HEAD_DIM")];
+    const [heads, kvHeads] = [option(call, "HEADS"), option(call, "KV_HEADS")];
+    return { flops: 4 * D * visiblePairs(call, row), bytes: 4 * (N * heads * (2 * D + 1) + 2 * (row + N) * kvHeads * D) };
+  },
+};
+
+/**
+ * Query t sits at stream row queryRow + t and sees the keys j of its sequence with j <= queryRow + t, with a window only
+ * the last `window` of them. Query head h reads key and value head floor(h / (heads / kvHeads)).
+ * @param t.q [N, heads * headDim] f32
+ * @param t.k [rows, kvHeads * headDim] f32, rows >= queryRow + N; t.v like it
+ * @param t.spans [rows, 2] u32: start and end (exclusive) of the sequence of each stream row
+ * @param t.o [N, heads * headDim] f32, overwritten
+ * @param t.lse [N, heads] f32, overwritten: natural log of the sum of exp(scale * score)
+ * @param s.queryRow stream row of the first query: 0 in training, the tokens already cached in generation
+ * @param s.window 0: no window
+ */
+export function callAttentionForward(
+  label: string,
+  t: { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor; readonly spans: Tensor; readonly o: Tensor; readonly lse: Tensor },
+  s: {
+    readonly N: number; readonly queryRow: number; readonly heads: number; readonly kvHeads: number; readonly headDim: number;
+    readonly scale: number; readonly window: number;
+  },
+): Call {
+  const { heads, kvHeads, headDim, ...sizes } = s;
+  return {
+    kernel: attentionForward, label, tensors: { ...t }, sizes,
+    options: { HEADS: heads, KV_HEADS: kvHeads, HEAD_DIM: headDim },
+  };
+}

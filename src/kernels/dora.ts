@@ -1,0 +1,117 @@
+/** DoRA's row norms and magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
+import { bound, grid1d, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+import type { Tensor } from "../program/tensor.js";
+
+const LANES = 64;
+
+export const doraRowNorm: Kernel = {
+  name: "dora_row_norm",
+  bindings: { product: "read", gram: "read", b: "read", w_squared: "read", magnitude: "read", bias: "read", scale_bias: "write" },
+  variants: [
+    {
+      name: "row",
+      file: "dora_row_norm.wgsl",
+      accepts: () => true,
+      defines: (call) => ({ ...call.options, LANES }),
+      grid: (call) => grid1d(Math.ceil(size(call, "out") / LANES)),
+    },
+  ],
+  twin(memory, call) {
+    const [product, gram, b] = [bound(memory, "product"), bound(memory, "gram"), bound(memory, "b")];
+    const [squares, magnitude, scaleBias] = [bound(memory, "w_squared"), bound(memory, "magnitude"), bound(memory, "scale_bias")];
+    const [out, rank, s] = [size(call, "out"), size(call, "rank"), size(call, "scaling")];
+    for (let j = 0; j < out; j++) {
+      let norm2 = squares[j]!;
+      for (let r = 0; r < rank; r++) {
+        norm2 += 2 * s * b[j * rank + r]! * product[r * out + j]!;
+        for (let i = 0; i < rank; i++) norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
+      }
+      scaleBias[2 * j] = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
+      scaleBias[2 * j + 1] = memory["bias"]?.[j] ?? 0;
+    }
+  },
+  cost: (call) => {
+    const [out, rank] = [size(call, "out"), size(call, "rank")];
+    return { flops: 2 * out * rank * (rank + 2), bytes: 4 * out * (2 * rank + 4) };
+  },
+};
+
+/**
+ * scale_bias[j] = (m_j / ||W_j + s B_j A||, bias_j), by the factored formula: no matrix of W's size is made.
+ * @param t.product f32 [rank, out] A W^T
+ * @param t.gram f32 [rank, rank] A A^T
+ * @param t.b f32 [out, rank]
+ * @param t.w_squared f32 [out] ||W_j||^2
+ * @param t.scale_bias f32 [out, 2], overwritten
+ */
+export function callDoraRowNorm(
+  label: string,
+  t: {
+    readonly product: Tensor; readonly gram: Tensor; readonly b: Tensor; readonly w_squared: Tensor; readonly magnitude: Tensor;
+    readonly bias?: Tensor; readonly scale_bias: Tensor;
+  },
+  s: { readonly out: number; readonly rank: number; readonly scaling: number },
+): Call {
+  return { kernel: doraRowNorm, label, tensors: { ...t }, sizes: s, options: { BIAS: t.bias !== undefined } };
+}
+
+/** Columns side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. */
+const SHAPE = { COLUMNS: 32, ROWS: 8 };
+
+function backward(name: string, dy: Access): Kernel {
+  return {
+    name,
+    bindings: { dy, e: "write", y: "read", residual: "read", scale_bias: "read", magnitude: "read", magnitude_gradient: "update" },
+    variants: [
+      {
+        name: "column",
+        file: "dora_backward.wgsl",
+        accepts: () => true,
+        defines: (call) => ({ ...call.options, ...SHAPE }),
+        grid: (call) => [Math.ceil(size(call, "out") / SHAPE.COLUMNS), 1, 1],
+      },
+    ],
+    twin(memory, call) {
+      const [given, y, residual, scaleBias] = [bound(memory, "dy"), bound(memory, "y"), memory["residual"], bound(memory, "scale_bias")];
+      const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
+      const e = memory["e"] ?? given;
+      const [N, out] = [size(call, "N"), size(call, "out")];
+      for (let j = 0; j < out; j++) {
+        let sum = 0;
+        for (let t = 0; t < N; t++) {
+          const at = t * out + j;
+          sum += given[at]! * (y[at]! - (residual?.[at] ?? 0) - scaleBias[2 * j + 1]!);
+          e[at] = scaleBias[2 * j]! * given[at]!;
+        }
+        if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
+      }
+    },
+    cost: (call) => ({ flops: 4 * size(call, "N") * size(call, "out"), bytes: 12 * size(call, "N") * size(call, "out") }),
+  };
+}
+
+export const doraBackward = backward("dora_backward", "read");
+/** e takes the place of dy. */
+export const doraBackwardInPlace = backward("dora_backward_inplace", "update");
+
+/**
+ * e = g * dy and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
+ * @param t.dy f32 [N, out]; overwritten with e where `e` is left out
+ * @param t.y f32 [N, out] the module's output, with the residual that was added to it
+ * @param t.scale_bias f32 [out, 2] g, bias
+ * @param t.e f32 [N, out], overwritten
+ */
+export function callDoraBackward(
+  label: string,
+  t: {
+    readonly dy: Tensor; readonly y: Tensor; readonly residual?: Tensor; readonly scale_bias: Tensor; readonly magnitude: Tensor;
+    readonly magnitude_gradient: Tensor; readonly e?: Tensor;
+  },
+  s: { readonly N: number; readonly out: number },
+): Call {
+  const isInPlace = t.e === undefined;
+  return {
+    kernel: isInPlace ? doraBackwardInPlace : doraBackward, label, tensors: { ...t }, sizes: s,
+    options: { IN_PLACE: isInPlace, RESIDUAL: t.residual !== undefined },
+  };
+}

@@ -1,0 +1,125 @@
+/** The rank-r products of LoRA: x down to rank r, and the gradients of the two factors. */
+import { bound, option, size, type Call, type Cost, type Defines, type Kernel, type Variant } from "../program/kernel.js";
+import { elementCount, type Tensor } from "../program/tensor.js";
+
+/** How a factor lies: A [rank, K] has "rows", B [K, rank] has "columns". */
+export type FactorLayout = "rows" | "columns";
+
+const TILE = { TOKENS: 16, DEPTH: 32 };
+
+/** Ranks per workgroup: whole quads, at most 16. */
+const rankTile = (call: Call): number => Math.min(16, Math.ceil(size(call, "rank") / 4) * 4);
+
+const tile: Variant = {
+  name: "tile",
+  file: "lowrank_down.wgsl",
+  accepts: () => true,
+  defines: (call): Defines => ({ ...call.options, ...TILE, RANKS: rankTile(call) }),
+  grid: (call, d) => [Math.ceil(size(call, "N") / TILE.TOKENS), Math.ceil(size(call, "rank") / Number(d["RANKS"])), 1],
+};
+
+const SOFTWARE_LANES = 32;
+
+const software: Variant = {
+  name: "software",
+  file: "lowrank_down_software.wgsl",
+  accepts: (call, traits) => traits.isSoftware && size(call, "K") % 4 === 0,
+  defines: (call): Defines => {
+    const isWide = option(call, "COLUMNS") === 0 || size(call, "rank") % 4 === 0;
+    return { ...call.options, LANES: SOFTWARE_LANES, RANKS: isWide ? rankTile(call) : Math.min(16, size(call, "rank")), W_VEC4: isWide };
+  },
+  grid: (call, d) => [Math.ceil(size(call, "N") / SOFTWARE_LANES), Math.ceil(size(call, "rank") / Number(d["RANKS"])), 1],
+};
+
+function cost(call: Call): Cost {
+  const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
+  return { flops: 2 * N * K * rank, bytes: 4 * (N * K + N * rank + K * rank) };
+}
+
+export const lowrankDown: Kernel = {
+  name: "lowrank_down",
+  bindings: { x: "read", w: "read", p: "write" },
+  variants: [software, tile],
+  twin(memory, call) {
+    const [x, w, p] = [bound(memory, "x"), bound(memory, "w"), bound(memory, "p")];
+    const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
+    const [wr, wk] = option(call, "COLUMNS") ? [1, rank] : [K, 1];
+    for (let t = 0; t < N; t++) {
+      for (let r = 0; r < rank; r++) {
+        let sum = 0;
+        for (let k = 0; k < K; k++) sum += x[t * K + k]! * w[r * wr + k * wk]!;
+        p[t * rank + r] = size(call, "alpha") * sum;
+      }
+    }
+  },
+  cost,
+};
+
+/** Columns per lane: more where the matrix is wide enough to keep all cores busy. */
+const GRADIENT = { LANES: 32, COLS: 2 };
+
+export const lowrankGradient: Kernel = {
+  name: "lowrank_gradient",
+  bindings: { wide: "read", narrow: "read", gradient: "update" },
+  variants: [
+    {
+      name: "column",
+      file: "lowrank_gradient.wgsl",
+      accepts: () => true,
+      defines: (call): Defines => ({ ...call.options, ...GRADIENT, RANKS: Math.min(16, size(call, "rank")) }),
+      grid: (call, d) => [Math.ceil(size(call, "K") / (GRADIENT.LANES * GRADIENT.COLS)), Math.ceil(size(call, "rank") / Number(d["RANKS"])), 1],
+    },
+  ],
+  twin(memory, call) {
+    const [wide, narrow, gradient] = [bound(memory, "wide"), bound(memory, "narrow"), bound(memory, "gradient")];
+    const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
+    const [gr, gk] = option(call, "COLUMNS") ? [1, rank] : [K, 1];
+    for (let k = 0; k < K; k++) {
+      for (let r = 0; r < rank; r++) {
+        let sum = 0;
+        for (let t = 0; t < N; t++) sum += wide[t * K + k]! * narrow[t * rank + r]!;
+        const at = r * gr + k * gk;
+        gradient[at] = gradient[at]! + sum;
+      }
+    }
+  },
+  cost,
+};
+
+function check(label: string, t: Tensor, elements: number): void {
+  if (elements > elementCount(t)) throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${elements} elements`);
+}
+
+/**
+ * p = alpha * x w^T (rows) or alpha * x w (columns).
+ * @param t.x f32 [N, K]
+ * @param t.w f32 [rank, K] (rows) or [K, rank] (columns)
+ * @param t.p f32 [N, rank], overwritten
+ */
+export function callLowrankDown(
+  label: string, t: { readonly x: Tensor; readonly w: Tensor; readonly p: Tensor },
+  s: { readonly N: number; readonly K: number; readonly rank: number; readonly alpha: number; readonly layout: FactorLayout },
+): Call {
+  const { N, K, rank, alpha, layout } = s;
+  check(label, t.x, N * K);
+  check(label, t.p, N * rank);
+  check(label, t.w, rank * K);
+  return { kernel: lowrankDown, label, tensors: { ...t }, sizes: { N, K, rank, alpha }, options: { COLUMNS: layout === "columns" } };
+}
+
+/**
+ * gradient += narrow^T wide (rows) or wide^T narrow (columns).
+ * @param t.wide f32 [N, K]: x for A, the output's gradient for B
+ * @param t.narrow f32 [N, rank], already times the LoRA scaling
+ * @param t.gradient f32 [rank, K] (rows) or [K, rank] (columns), added to
+ */
+export function callLowrankGradient(
+  label: string, t: { readonly wide: Tensor; readonly narrow: Tensor; readonly gradient: Tensor },
+  s: { readonly N: number; readonly K: number; readonly rank: number; readonly layout: FactorLayout },
+): Call {
+  const { N, K, rank, layout } = s;
+  check(label, t.wide, N * K);
+  check(label, t.narrow, N * rank);
+  check(label, t.gradient, rank * K);
+  return { kernel: lowrankGradient, label, tensors: { ...t }, sizes: { N, K, rank }, options: { COLUMNS: layout === "columns" } };
+}

@@ -1,0 +1,27 @@
+/** What the variants of the products ask about a call. */
+import type { AdapterTraits } from "../gpu/traits.js";
+import { option, size, type Call } from "../program/kernel.js";
+
+/** Row length of W. */
+export const rowLength = (call: Call): number => size(call, option(call, "BACKWARD") ? "M" : "K");
+
+/** Whether two values of W share a u32. */
+export const isPacked = (call: Call): boolean => Boolean(option(call, "BF16") || option(call, "F16"));
+
+/** Whether x can be read as vec4: rows start and end at multiples of four. */
+export const hasVec4Rows = (call: Call): boolean =>
+  ["xStride", "xColumn", "K"].every((name) => size(call, name) % 4 === 0);
+
+/** Whether rows of W are whole vectors of the widest load: 8 packed values or 4 f32. */
+export const hasVec4Weights = (call: Call): boolean => rowLength(call) % (isPacked(call) ? 8 : 4) === 0;
+
+/** Whether rows of B (forward [out, rank], backward [rank, in]) are whole vec4. */
+export const hasVec4Low = (call: Call): boolean => size(call, option(call, "BACKWARD") ? "M" : "rank") % 4 === 0;
+
+/** Whether rows of an NF4 weight are whole blocks of whole words. */
+export const isAligned = (call: Call): boolean =>
+  option(call, "NF4") === 1 && rowLength(call) % 8 === 0 && rowLength(call) % option(call, "BLOCK") === 0;
+
+/** Up to nine buffers are bound: double-quantised NF4, low rank, scale and residual together; WebGPU promises eight. */
+export const fitsBindings = (call: Call, traits: AdapterTraits): boolean =>
+  Object.keys(call.tensors).length <= traits.maxStorageBuffers;

@@ -1,0 +1,58 @@
+/** SwiGLU: y = silu(gate) * up (Shazeer 2020), elementwise. */
+import { bound, grid1d, size, type Call, type Kernel, type Variant } from "../program/kernel.js";
+import type { Tensor } from "../program/tensor.js";
+
+const LANES = 64;
+
+const element = (file: string): Variant => ({
+  name: "element",
+  file,
+  accepts: () => true,
+  defines: () => ({ LANES }),
+  grid: (call) => grid1d(Math.ceil(size(call, "count") / LANES)),
+});
+
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+
+export const swigluForward: Kernel = {
+  name: "swiglu_forward",
+  bindings: { gate: "read", up: "read", y: "write" },
+  variants: [element("swiglu_forward.wgsl")],
+  twin(memory, call) {
+    const [gate, up, y] = [bound(memory, "gate"), bound(memory, "up"), bound(memory, "y")];
+    for (let i = 0; i < size(call, "count"); i++) y[i] = gate[i]! * sigmoid(gate[i]!) * up[i]!;
+  },
+  cost: (call) => ({ flops: 6 * size(call, "count"), bytes: 12 * size(call, "count") }),
+};
+
+export const swigluBackward: Kernel = {
+  name: "swiglu_backward",
+  bindings: { gate: "read", up: "read", dy: "read", d_gate: "write", d_up: "write" },
+  variants: [element("swiglu_backward.wgsl")],
+  twin(memory, call) {
+    const [gate, up, dy] = [bound(memory, "gate"), bound(memory, "up"), bound(memory, "dy")];
+    const [dGate, dUp] = [bound(memory, "d_gate"), bound(memory, "d_up")];
+    for (let i = 0; i < size(call, "count"); i++) {
+      const s = sigmoid(gate[i]!);
+      dGate[i] = dy[i]! * up[i]! * s * (1 + gate[i]! * (1 - s));
+      dUp[i] = dy[i]! * gate[i]! * s;
+    }
+  },
+  cost: (call) => ({ flops: 12 * size(call, "count"), bytes: 20 * size(call, "count") }),
+};
+
+/** @param t gate, up and y: f32 [count] */
+export function callSwigluForward(
+  label: string, t: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor }, sizes: { readonly count: number },
+): Call {
+  return { kernel: swigluForward, label, tensors: { ...t }, sizes, options: {} };
+}
+
+/** @param t gate, up and dy as read; d_gate and d_up are overwritten: f32 [count] */
+export function callSwigluBackward(
+  label: string,
+  t: { readonly gate: Tensor; readonly up: Tensor; readonly dy: Tensor; readonly d_gate: Tensor; readonly d_up: Tensor },
+  sizes: { readonly count: number },
+): Call {
+  return { kernel: swigluBackward, label, tensors: { ...t }, sizes, options: {} };
+}

@@ -1,0 +1,139 @@
+/**
+ * Double quantisation of block maxima (QLoRA, section 3) as bitsandbytes: the mean is taken away, then blocks of 256 are
+ * coded in 8 bits with the signed dynamic map (Dettmers, arXiv 1511.04561).
+ */
+
+const BLOCK = 256;
+const { fround } = Math;
+
+/** torch.linspace(0.1, 1, points) in f32: from both ends towards the middle, each a fused multiply-add. */
+function linspace(points: number): number[] {
+  const [start, end] = [fround(0.1), 1];
+  const step = fround((end - start) / (points - 1));
+  return Array.from({ length: points }, (_, i) =>
+    fround(i < points / 2 ? start + step * i : end - step * (points - 1 - i)),
+  );
+}
+
+/**
+ * bitsandbytes' create_dynamic_map(signed, 7 exponent bits, 8 bits): for each power of ten from 1e-6 to 1 twice as many
+ * steps as for the one before, in both signs; then 0 and 1.
+ */
+function dynamicMap(): Float32Array {
+  const entries = [0, 1];
+  for (let i = 0; i < 7; i++) {
+    const scale = fround(10 ** (i - 6));
+    const edges = linspace(2 ** i + 1);
+    for (let k = 0; k + 1 < edges.length; k++) {
+      const middle = fround(fround(edges[k]! + edges[k + 1]!) / 2);
+      entries.push(fround(scale * middle), fround(-scale * middle));
+    }
+  }
+  return Float32Array.from(entries).sort();
+}
+
+/** The 256 entries of the 8-bit map, rising from -0.99296874 to 1; entry 127 is 0. */
+export const DYNAMIC_MAP: Float32Array = dynamicMap();
+
+/** How bitsandbytes picks a code: published checkpoints were mostly made by "cuda"; the two differ in about 1 of 550. */
+export type AbsmaxRule = "cuda" | "cpu";
+
+export interface DoubleAbsmax {
+  /** [blocks] indices into the map. */
+  readonly codes: Uint8Array;
+  /** [ceil(blocks / 256)] largest magnitude of (absmax - offset) in each nested block. */
+  readonly nestedAbsmax: Float32Array;
+  /** The mean of absmax, an f32 number. */
+  readonly offset: number;
+}
+
+/** The search of bitsandbytes' CUDA kernel: the nearest entry; its path decides on a midpoint. */
+function nearestEntry(x: number): number {
+  let pivot = 127;
+  let below = 0;
+  let above = 255;
+  for (let step = 64; step > 0; step >>= 1) {
+    if (x > DYNAMIC_MAP[pivot]!) {
+      below = pivot;
+      pivot += step;
+    } else {
+      above = pivot;
+      pivot -= step;
+    }
+  }
+  const value = DYNAMIC_MAP[pivot]!;
+  if (x > value) return x > fround(fround(DYNAMIC_MAP[above]! + value) * 0.5) ? above : pivot;
+  return x < fround(fround(DYNAMIC_MAP[below]! + value) * 0.5) ? below : pivot;
+}
+
+let cpuTable: Uint8Array | undefined;
+
+/** bitsandbytes' CPU table over [-1, 1] in 65,536 steps: how many midpoints of the map lie strictly below each. */
+function tableOfCpu(): Uint8Array {
+  if (cpuTable) return cpuTable;
+  cpuTable = new Uint8Array(65536);
+  let code = 0;
+  for (let i = 0; i < 65536; i++) {
+    const x = fround(-1 + fround((2 * i) / 65535));
+    while (code < 255 && fround(0.5 * fround(DYNAMIC_MAP[code]! + DYNAMIC_MAP[code + 1]!)) < x) code++;
+    cpuTable[i] = code;
+  }
+  return cpuTable;
+}
+
+/** @param x in [-1, 1] after clamping */
+function cpuEntry(x: number): number {
+  const half = fround(fround(Math.min(1, Math.max(-1, x)) + 1) * 0.5);
+  return tableOfCpu()[Math.trunc(fround(fround(half * 65535) + 0.5))]!;
+}
+
+/** The mean in f32 of an f64 sum: torch sums in f32, in an order that depends on the machine (up to 2e-6 apart). */
+function mean(values: Float32Array): number {
+  let sum = 0;
+  for (const value of values) sum += value;
+  return fround(sum / values.length);
+}
+
+/**
+ * @param absmax [blocks] f32, at least one
+ * @param offset the f32 number to take away (default: the mean)
+ */
+export function quantizeAbsmax(
+  absmax: Float32Array,
+  rule: AbsmaxRule,
+  offset: number = mean(absmax),
+): DoubleAbsmax {
+  const codes = new Uint8Array(absmax.length);
+  const nestedAbsmax = new Float32Array(Math.ceil(absmax.length / BLOCK));
+  const centred = absmax.map((value) => value - offset);
+  const entry = rule === "cuda" ? nearestEntry : cpuEntry;
+  for (let block = 0; block < nestedAbsmax.length; block++) {
+    const start = block * BLOCK;
+    const end = Math.min(absmax.length, start + BLOCK);
+    let largest = 0;
+    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(centred[i]!));
+    nestedAbsmax[block] = largest;
+    if (largest === 0) continue; // code 0 by both rules
+    const inverse = fround(1 / largest);
+    for (let i = start; i < end; i++) codes[i] = entry(fround(centred[i]! * inverse));
+  }
+  return { codes, nestedAbsmax, offset };
+}
+
+/**
+ * map[code] * nestedAbsmax + offset, rounded to f32 after each step.
+ * @param map [256] of the checkpoint (default: the dynamic map)
+ * @returns [blocks] f32
+ */
+export function dequantizeAbsmax(
+  codes: Uint8Array,
+  nestedAbsmax: Float32Array,
+  offset: number,
+  map: Float32Array = DYNAMIC_MAP,
+): Float32Array {
+  const absmax = new Float32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) {
+    absmax[i] = fround(map[codes[i]!]! * nestedAbsmax[Math.floor(i / BLOCK)]!) + offset;
+  }
+  return absmax;
+}

@@ -1,0 +1,151 @@
+/** Norms, SwiGLU, RoPE and the embedding: forward against the twin, backward against finite differences of it. */
+import { describe, expect, it } from "vitest";
+import { f32ToBf16, f32ToF16 } from "../../src/formats/floats.js";
+import { callEmbeddingGather } from "../../src/kernels/embedding.js";
+import { callRmsNormBackward, callRmsNormForward } from "../../src/kernels/rms_norm.js";
+import { callRope } from "../../src/kernels/rope.js";
+import { callSwigluBackward, callSwigluForward } from "../../src/kernels/swiglu.js";
+import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
+
+const context = useGpu();
+
+/** A handful of f32 operations against f64. */
+const TOLERANCE = 2e-6;
+/** Central differences with step 1e-5 of functions near 1: truncation 1e-10, cancellation 1e-11. */
+const DIFFERENCE = 1e-7;
+
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => Array.from(a).reduce((sum, v, i) => sum + v * (b[i] ?? 0), 0);
+
+describe("rms_norm_backward", () => {
+  for (const [rows, D, residual] of [[1, 64, false], [7, 65, true], [65, 576, true], [3, 1, true]] as const) {
+    it(`equals its twin at [${rows}, ${D}]${residual ? " with residual" : ""}`, async () => {
+      const t = { x: given("x", [rows, D]), weight: given("w", [D]), dy: given("dy", [rows, D]), dx: given("dx", [rows, D]) };
+      const call = callRmsNormBackward("test", { ...t, ...(residual && { residual: given("r", [rows, D]) }) }, { rows, D, eps: 1e-5 });
+      const data = { x: randomF32(rows * D, 1), weight: randomF32(D, 2), dy: randomF32(rows * D, 3), residual: randomF32(rows * D, 4) };
+      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+    });
+  }
+
+  it("is the derivative of forward", () => {
+    const [rows, D, eps] = [2, 5, 1e-3];
+    const x = Float64Array.from(randomF32(rows * D, 1));
+    const weight = Float64Array.from(randomF32(D, 2));
+    const dy = Float64Array.from(randomF32(rows * D, 3));
+    const [tx, tw, ty] = [given("x", [rows, D]), given("w", [D]), given("y", [rows, D])];
+    const forward = callRmsNormForward("test", { x: tx, weight: tw, y: ty }, { rows, D, eps });
+    const backward = callRmsNormBackward("test", { x: tx, weight: tw, dy: ty, dx: given("dx", [rows, D]) }, { rows, D, eps });
+    const loss = (values: Float64Array): number => {
+      const y = new Float64Array(rows * D);
+      forward.kernel.twin({ x: values, weight, y }, forward);
+      return dot(y, dy);
+    };
+    const dx = new Float64Array(rows * D);
+    backward.kernel.twin({ x, weight, dy, dx }, backward);
+    expectClose(dx, finiteDifference(x, loss), DIFFERENCE, "dx");
+  });
+});
+
+describe("swiglu", () => {
+  for (const count of [1, 63, 1537]) {
+    it(`equals its twins at ${count}`, async () => {
+      const t = { gate: given("gate", [count]), up: given("up", [count]) };
+      const data = { gate: randomF32(count, 1, 8), up: randomF32(count, 2), dy: randomF32(count, 3) };
+      await compareWithTwin(context.gpu, callSwigluForward("test", { ...t, y: given("y", [count]) }, { count }), { tolerance: TOLERANCE, data });
+      const back = callSwigluBackward(
+        "test", { ...t, dy: given("dy", [count]), d_gate: given("d_gate", [count]), d_up: given("d_up", [count]) }, { count });
+      await compareWithTwin(context.gpu, back, { tolerance: TOLERANCE, data });
+    });
+  }
+
+  it("takes huge gates", async () => {
+    const gate = Float32Array.of(-1e30, -200, 200, 1e30);
+    const call = callSwigluForward("test", { gate: given("gate", [4]), up: given("up", [4]), y: given("y", [4]) }, { count: 4 });
+    await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data: { gate, up: Float32Array.of(1, 1, 1, 1) } });
+  });
+
+  it("backward is the derivative of forward", () => {
+    const count = 7;
+    const both = Float64Array.from(randomF32(2 * count, 1));
+    const dy = Float64Array.from(randomF32(count, 2));
+    const t = { gate: given("gate", [count]), up: given("up", [count]) };
+    const forward = callSwigluForward("test", { ...t, y: given("y", [count]) }, { count });
+    const backward = callSwigluBackward(
+      "test", { ...t, dy: given("dy", [count]), d_gate: given("d_gate", [count]), d_up: given("d_up", [count]) }, { count });
+    const loss = (values: Float64Array): number => {
+      const y = new Float64Array(count);
+      forward.kernel.twin({ gate: values.subarray(0, count), up: values.subarray(count), y }, forward);
+      return dot(y, dy);
+    };
+    const gradient = new Float64Array(2 * count);
+    const views = { d_gate: gradient.subarray(0, count), d_up: gradient.subarray(count) };
+    backward.kernel.twin({ gate: both.subarray(0, count), up: both.subarray(count), dy, ...views }, backward);
+    expectClose(gradient, finiteDifference(both, loss), DIFFERENCE, "d_gate and d_up");
+  });
+});
+
+describe("rope", () => {
+  const [positions, headDim] = [40, 10];
+  const table = Float32Array.from({ length: positions * headDim }, (_, i) => {
+    const angle = Math.floor(i / headDim) / 10 ** (Math.floor((i % headDim) / 2) / 2);
+    return i % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
+  });
+  const call = (N: number, heads: number, direction: 1 | -1, factor: number) =>
+    callRope(
+      "test", { x: given("x", [N, heads * headDim]), table: given("table", [positions, headDim / 2, 2]), positions: given("positions", [N], "u32") },
+      { N, heads, headDim, direction, factor });
+
+  for (const [N, heads, direction, factor] of [[1, 1, 1, 1], [33, 3, 1, 1], [7, 2, -1, 0.25]] as const) {
+    it(`equals its twin: N ${N}, heads ${heads}, direction ${direction}, factor ${factor}`, async () => {
+      const data = { table, x: randomF32(N * heads * headDim, 1), positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions) };
+      await compareWithTwin(context.gpu, call(N, heads, direction, factor), { tolerance: TOLERANCE, data });
+    });
+  }
+
+  it("turning back undoes it and is its gradient", () => {
+    const [N, heads] = [3, 2];
+    const at = Uint32Array.of(0, 5, 39);
+    const start = Float64Array.from(randomF32(N * heads * headDim, 1));
+    const weights = Float64Array.from(randomF32(N * heads * headDim, 2));
+    const turn = (values: Float64Array, direction: 1 | -1): Float64Array => {
+      const x = values.slice();
+      const c = call(N, heads, direction, 1);
+      c.kernel.twin({ x, table, positions: at }, c);
+      return x;
+    };
+    expectClose(turn(turn(start, 1), -1), start, 1e-6, "there and back");
+    expectClose(turn(weights, -1), finiteDifference(start, (x) => dot(turn(x, 1), weights)), DIFFERENCE, "gradient");
+  });
+});
+
+describe("embedding_gather", () => {
+  const [rows, D] = [70, 6];
+  const values = randomF32(rows * D, 1);
+  const tokens = Uint32Array.of(69, 0, 1, 64, 63, 7, 68);
+
+  for (const [format, stored] of [["f32", values], ["bf16", f32ToBf16(values)], ["f16", f32ToF16(values)]] as const) {
+    it(`gathers ${format} rows, also from a table in two parts`, async () => {
+      const x = given("x", [8, D]);
+      const part = (name: string, first: number, out: number) =>
+        ({ firstRow: first, weight: { format, out, in: D, values: given(name, [out, D], format) } });
+      for (const { firstRow, weight } of [part("all", 0, rows), part("low", 0, 64), part("high", 64, rows - 64)]) {
+        const call = callEmbeddingGather(
+          "test", { table: weight, tokens: given("tokens", [8], "u32"), x }, { N: tokens.length, D, firstRow, add: firstRow > 0 });
+        const data = { values: stored.subarray(firstRow * D, (firstRow + weight.out) * D), tokens, x: randomF32(8 * D, 3) };
+        await compareWithTwin(context.gpu, call, { tolerance: 0, data });
+      }
+    });
+  }
+
+  it("leaves rows of other parts alone with add, zeroes them without", () => {
+    const weight = { format: "f32", out: 64, in: 1, values: given("values", [64, 1]) } as const;
+    const run = (add: boolean): Float64Array => {
+      const call = callEmbeddingGather(
+        "test", { table: weight, tokens: given("tokens", [2], "u32"), x: given("x", [2, 1]) }, { N: 2, D: 1, firstRow: 64, add });
+      const x = Float64Array.of(5, 6);
+      call.kernel.twin({ values: new Float64Array(64).fill(1), tokens: Uint32Array.of(3, 70), x }, call);
+      return x;
+    };
+    expect(run(true)).toEqual(Float64Array.of(5, 1));
+    expect(run(false)).toEqual(Float64Array.of(0, 1));
+  });
+});

@@ -1,0 +1,32 @@
+// delta[t, h] = sum over d of o[t, h, d] d_o[t, h, d]: one lane per head of a token. Any adapter; limited by memory bandwidth.
+const LANES = #{LANES}u;
+#let VEC4 = HEAD_DIM % 4 == 0
+const STEPS = #{VEC4 ? HEAD_DIM / 4 : HEAD_DIM}u;
+struct Sizes {
+  N: u32,
+}
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+#if VEC4
+@group(0) @binding(1) var<storage, read> o: array<vec4f>; // [N, HEADS, D / 4]
+@group(0) @binding(2) var<storage, read> d_o: array<vec4f>; // [N, HEADS, D / 4]
+#else
+@group(0) @binding(1) var<storage, read> o: array<f32>; // [N, HEADS, D]
+@group(0) @binding(2) var<storage, read> d_o: array<f32>; // [N, HEADS, D]
+#endif
+@group(0) @binding(3) var<storage, read_write> delta: array<f32>; // [N, HEADS]
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let row = (wg.y * 32768u + wg.x) * LANES + lane;
+  if (row < sizes.N * #{HEADS}u) {
+    var sum = 0.0;
+    for (var i = row * STEPS; i < (row + 1u) * STEPS; i++) {
+#if VEC4
+      sum += dot(o[i], d_o[i]);
+#else
+      sum += o[i] * d_o[i];
+#endif
+    }
+    delta[row] = sum;
+  }
+}

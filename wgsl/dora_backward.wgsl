@@ -1,0 +1,59 @@
+// e = g dy (IN_PLACE: into dy), magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual
+// that is dy u / c. COLUMNS columns side by side, ROWS tokens at a time per workgroup, a loop over all tokens.
+// Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
+const COLUMNS = #{COLUMNS}u;
+const ROWS = #{ROWS}u;
+struct Sizes {
+  N: u32,
+  out: u32,
+}
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+#if IN_PLACE
+@group(0) @binding(1) var<storage, read_write> dy: array<f32>; // [N, out]
+#else
+@group(0) @binding(1) var<storage, read> dy: array<f32>; // [N, out]
+@group(0) @binding(2) var<storage, read_write> e: array<f32>; // [N, out]
+#endif
+@group(0) @binding(3) var<storage, read> y: array<f32>; // [N, out]
+#if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<f32>; // [N, out]
+#endif
+@group(0) @binding(5) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
+@group(0) @binding(6) var<storage, read> magnitude: array<f32>; // [out]
+@group(0) @binding(7) var<storage, read_write> magnitude_gradient: array<f32>; // [out]
+var<workgroup> sums: array<f32, #{COLUMNS * ROWS}>; // [ROWS, COLUMNS]
+
+@compute @workgroup_size(#{COLUMNS * ROWS})
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let column = wg.x * COLUMNS + lane % COLUMNS;
+  let j = min(column, sizes.out - 1u);
+  let scale = scale_bias[j];
+  var sum = 0.0;
+  if (column < sizes.out) {
+    for (var t = lane / COLUMNS; t < sizes.N; t += ROWS) {
+      let at = t * sizes.out + j;
+      let d = dy[at];
+#if RESIDUAL
+      sum = fma(d, y[at] - residual[at] - scale.y, sum);
+#else
+      sum = fma(d, y[at] - scale.y, sum);
+#endif
+#if IN_PLACE
+      dy[at] = scale.x * d;
+#else
+      e[at] = scale.x * d;
+#endif
+    }
+  }
+  sums[lane] = sum;
+  workgroupBarrier();
+  if (lane < COLUMNS && column < sizes.out) {
+    for (var row = 1u; row < ROWS; row++) {
+      sum += sums[row * COLUMNS + lane];
+    }
+    let m = magnitude[j];
+    if (m != 0.0) {
+      magnitude_gradient[j] += sum / m;
+    }
+  }
+}

@@ -1,0 +1,54 @@
+// gradient += narrowT wide [rank, K], with COLUMNS += wideT narrow [K, rank]: the gradients of A and B. COLS columns of wide and RANKS
+// ranks per lane, a loop over all tokens; narrow is read at addresses that all lanes share.
+// Grid: column tiles, rank tiles. Any adapter. No atomics: every element has one lane, so that runs repeat bit by bit.
+const LANES = #{LANES}u;
+struct Sizes {
+  N: u32,
+  K: u32,
+  rank: u32,
+}
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+@group(0) @binding(1) var<storage, read> wide: array<f32>; // [N, K]
+@group(0) @binding(2) var<storage, read> narrow: array<f32>; // [N, rank]
+@group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [rank, K], COLUMNS [K, rank]
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let rank0 = wg.y * #{RANKS}u;
+#for c in 0..COLS
+  let column#{c} = (wg.x * #{COLS}u + #{c}u) * LANES + lane;
+  let read#{c} = min(column#{c}, sizes.K - 1u);
+#for r in 0..RANKS
+  var sum#{r}_#{c} = 0.0;
+#endfor
+#endfor
+#for r in 0..RANKS
+  let r#{r} = min(rank0 + #{r}u, sizes.rank - 1u);
+#endfor
+  for (var t = 0u; t < sizes.N; t++) {
+#for c in 0..COLS
+    let v#{c} = wide[t * sizes.K + read#{c}];
+#endfor
+#for r in 0..RANKS
+    {
+      let factor = narrow[t * sizes.rank + r#{r}];
+#for c in 0..COLS
+      sum#{r}_#{c} = fma(factor, v#{c}, sum#{r}_#{c});
+#endfor
+    }
+#endfor
+  }
+#for c in 0..COLS
+  if (column#{c} < sizes.K) {
+#for r in 0..RANKS
+    if (rank0 + #{r}u < sizes.rank) {
+#if COLUMNS
+      gradient[column#{c} * sizes.rank + rank0 + #{r}u] += sum#{r}_#{c};
+#else
+      gradient[(rank0 + #{r}u) * sizes.K + column#{c}] += sum#{r}_#{c};
+#endif
+    }
+#endfor
+  }
+#endfor
+}
