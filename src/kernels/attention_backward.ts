@@ -6,6 +6,7 @@ import type { AdapterTraits } from "../gpu/traits.js";
 import { grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 import { visiblePairs } from "./attention_forward.js";
+import { groupedQueries, softwareAttention } from "./attention_software.js";
 import { attentionBackwardKvTwin, attentionBackwardQTwin, attentionDeltaTwin } from "./attention_twin.js";
 
 const TILE = 32;
@@ -48,6 +49,7 @@ export const attentionBackwardQ: Kernel = {
   name: "attention_backward_q",
   bindings: { ...INPUTS, d_q: "write" },
   variants: [
+    softwareAttention("attention_backward_q_software.wgsl", groupedQueries, 128, { BACKWARD: true }),
     {
       name: "tile",
       file: "attention_backward_q_tile.wgsl",
@@ -64,6 +66,7 @@ export const attentionBackwardKv: Kernel = {
   name: "attention_backward_kv",
   bindings: { ...INPUTS, d_k: "write", d_v: "write" },
   variants: [
+    softwareAttention("attention_backward_kv_software.wgsl", (call) => size(call, "N"), 128, { BACKWARD: true }),
     {
       name: "tile",
       file: "attention_backward_kv_tile.wgsl",

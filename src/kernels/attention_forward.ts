@@ -1,6 +1,7 @@
 /** Attention forward: o = softmax(scale q kT) v over the keys that a query sees, and the log-sum-exp that backward needs. */
 import { grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
+import { groupedQueries, softwareAttention } from "./attention_software.js";
 import { attentionForwardTwin } from "./attention_twin.js";
 
 /** Queries and keys of a tile, see attention_tile_scores.wgsl. */
@@ -18,6 +19,7 @@ export const attentionForward: Kernel = {
   name: "attention_forward",
   bindings: { q: "read", k: "read", v: "read", spans: "read", o: "write", lse: "write" },
   variants: [
+    softwareAttention("attention_forward_software.wgsl", groupedQueries, 128),
     {
       name: "tile",
       file: "attention_forward_tile.wgsl",
