@@ -1,8 +1,9 @@
-// Attention backward for k and v on software adapters: a lane per key of one kv head with k, v, d_k and d_v in registers,
-// queries and d_o in workgroup memory, read at addresses that all lanes share, STEP queries at a time, head by head.
-// A subgroup skips the queries that see none of its keys. Grid: LANES keys, KV_HEADS. Needs: D % 4 = 0.
+// Attention backward for k and v on software adapters: ROWS keys of one kv head per lane, their k, v, d_k and d_v in
+// registers, queries and d_o in workgroup memory, read at addresses that all lanes share, STEP at a time, head by head.
+// A subgroup skips the queries that see none of its keys. Grid: LANES * ROWS keys, KV_HEADS. Needs: D % 4 = 0.
 enable subgroups;
 const LANES = #{LANES}u;
+const BLOCK = #{LANES * ROWS}u; // keys of a workgroup
 const QUERIES = #{KEYS}u; // of a tile, a multiple of STEP
 const QUADS = #{HEAD_DIM / 4}u;
 #include "attention_bindings.wgsl"
@@ -16,20 +17,22 @@ var<workgroup> rows: array<vec2f, QUERIES>; // lse, delta
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let kv = wg.y;
   let last = sizes.N - 1u;
-  let key = min(wg.x * LANES + lane, last); // lanes past the end repeat the last key
-  let at = (key * KV_HEADS + kv) * QUADS;
-  let past = last_query(key);
-  let low = subgroupMin(key);
-  let high = subgroupMax(past);
+#for r in 0..ROWS
+  let key#{r} = min(wg.x * BLOCK + lane * #{ROWS}u + #{r}u, last); // keys past the end repeat the last one
+  let at#{r} = (key#{r} * KV_HEADS + kv) * QUADS;
+  let past#{r} = last_query(key#{r});
 #for c in 0..HEAD_DIM / 4
-  let k#{c} = k[at + #{c}u] * sizes.scale;
-  let v#{c} = v[at + #{c}u];
-  var dk#{c} = vec4f();
-  var dv#{c} = vec4f();
+  let k#{r}_#{c} = k[at#{r} + #{c}u] * sizes.scale;
+  let v#{r}_#{c} = v[at#{r} + #{c}u];
+  var dk#{r}_#{c} = vec4f();
+  var dv#{r}_#{c} = vec4f();
 #endfor
-  let end = last_query(min(wg.x * LANES + LANES - 1u, last));
+#endfor
+  let low = subgroupMin(key0);
+  let high = subgroupMax(past#{ROWS - 1});
+  let end = last_query(min((wg.x + 1u) * BLOCK - 1u, last));
   for (var head = kv * GROUP; head < (kv + 1u) * GROUP; head++) {
-    for (var t0 = wg.x * LANES; t0 < end; t0 += QUERIES) {
+    for (var t0 = wg.x * BLOCK; t0 < end; t0 += QUERIES) {
       workgroupBarrier();
       for (var i = lane; i < QUERIES * QUADS; i += LANES) {
         let source = (min(t0 + i / QUADS, last) * HEADS + head) * QUADS + i % QUADS;
@@ -44,18 +47,22 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       let stop = min(t0 + QUERIES, high);
       for (var t = t0 + (max(low, t0) - t0) / #{STEP}u * #{STEP}u; t < stop; t += #{STEP}u) {
         let tile = (t - t0) * QUADS;
+#for r in 0..ROWS
 #for u in 0..STEP
-        var s#{u} = 0.0;
-        var ds#{u} = 0.0;
+        var s#{r}_#{u} = 0.0;
+        var ds#{r}_#{u} = 0.0;
+#endfor
 #endfor
 #for c in 0..HEAD_DIM / 4
 #for u in 0..STEP
         {
           let x = queries[tile + #{u}u * QUADS + #{c}u];
-          s#{u} += k#{c}.x * x.x;
-          s#{u} += k#{c}.y * x.y;
-          s#{u} += k#{c}.z * x.z;
-          s#{u} += k#{c}.w * x.w;
+#for r in 0..ROWS
+          s#{r}_#{u} += k#{r}_#{c}.x * x.x;
+          s#{r}_#{u} += k#{r}_#{c}.y * x.y;
+          s#{r}_#{u} += k#{r}_#{c}.z * x.z;
+          s#{r}_#{u} += k#{r}_#{c}.w * x.w;
+#endfor
         }
 #endfor
 #endfor
@@ -63,34 +70,50 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for u in 0..STEP
         {
           let x = gradients[tile + #{u}u * QUADS + #{c}u];
-          ds#{u} += v#{c}.x * x.x;
-          ds#{u} += v#{c}.y * x.y;
-          ds#{u} += v#{c}.z * x.z;
-          ds#{u} += v#{c}.w * x.w;
+#for r in 0..ROWS
+          ds#{r}_#{u} += v#{r}_#{c}.x * x.x;
+          ds#{r}_#{u} += v#{r}_#{c}.y * x.y;
+          ds#{r}_#{u} += v#{r}_#{c}.z * x.z;
+          ds#{r}_#{u} += v#{r}_#{c}.w * x.w;
+#endfor
         }
 #endfor
 #endfor
 #for u in 0..STEP
         let row#{u} = rows[t - t0 + #{u}u];
-        let seen#{u} = t + #{u}u >= key && t + #{u}u < past;
-        let p#{u} = select(0.0, exp(clamp(s#{u} - row#{u}.x, -80.0, 0.0)), seen#{u});
-        ds#{u} = p#{u} * (ds#{u} - row#{u}.y);
+#for r in 0..ROWS
+        let seen#{r}_#{u} = t + #{u}u >= key#{r} && t + #{u}u < past#{r};
+        let p#{r}_#{u} = select(0.0, exp(clamp(s#{r}_#{u} - row#{u}.x, -80.0, 0.0)), seen#{r}_#{u});
+        ds#{r}_#{u} = p#{r}_#{u} * (ds#{r}_#{u} - row#{u}.y);
+#endfor
 #endfor
 #for c in 0..HEAD_DIM / 4
 #for u in 0..STEP
-        dv#{c} += p#{u} * gradients[tile + #{u}u * QUADS + #{c}u];
+        {
+          let x = gradients[tile + #{u}u * QUADS + #{c}u];
+#for r in 0..ROWS
+          dv#{r}_#{c} += p#{r}_#{u} * x;
+#endfor
+        }
 #endfor
 #for u in 0..STEP
-        dk#{c} += ds#{u} * queries[tile + #{u}u * QUADS + #{c}u];
+        {
+          let x = queries[tile + #{u}u * QUADS + #{c}u];
+#for r in 0..ROWS
+          dk#{r}_#{c} += ds#{r}_#{u} * x;
+#endfor
+        }
 #endfor
 #endfor
       }
     }
   }
-  if (wg.x * LANES + lane <= last) {
+#for r in 0..ROWS
+  if (wg.x * BLOCK + lane * #{ROWS}u + #{r}u <= last) {
 #for c in 0..HEAD_DIM / 4
-    d_k[at + #{c}u] = dk#{c} * sizes.scale;
-    d_v[at + #{c}u] = dv#{c};
+    d_k[at#{r} + #{c}u] = dk#{r}_#{c} * sizes.scale;
+    d_v[at#{r} + #{c}u] = dv#{r}_#{c};
 #endfor
   }
+#endfor
 }

@@ -1,8 +1,9 @@
-// Attention forward for software adapters: a lane per row, which is a query and one of the GROUP heads of a kv head; its
-// q and o in registers, keys and values in workgroup memory, read at addresses that all lanes share, STEP keys at a time.
-// A subgroup skips the keys that none of its rows sees. Grid: LANES rows of N * GROUP, KV_HEADS. Needs: D % 4 = 0.
+// Attention forward for software adapters: ROWS rows per lane, a row being a query and one of the GROUP heads of a kv head;
+// their q and o in registers, keys and values in workgroup memory, read at addresses that all lanes share, STEP at a time.
+// A subgroup skips the keys that none of its rows sees. Grid: LANES * ROWS rows of N * GROUP, KV_HEADS. Needs: D % 4 = 0.
 enable subgroups;
 const LANES = #{LANES}u;
+const BLOCK = #{LANES * ROWS}u; // rows of a workgroup
 const KEYS = #{KEYS}u; // of a tile, a multiple of STEP
 const QUADS = #{HEAD_DIM / 4}u;
 #include "attention_bindings.wgsl"
@@ -15,20 +16,22 @@ var<workgroup> values: array<vec4f, #{KEYS * HEAD_DIM / 4}>; // [KEYS, QUADS]
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let kv = wg.y;
   let count = sizes.N * GROUP;
-  let flat = min(wg.x * LANES + lane, count - 1u); // lanes past the end repeat the last row
-  let at = flat / GROUP * HEADS + kv * GROUP + flat % GROUP;
-  let row = sizes.queryRow + flat / GROUP;
-  let first = first_key(row);
-  let low = subgroupMin(first);
-  let high = subgroupMax(row) + 1u;
+#for r in 0..ROWS
+  let flat#{r} = min(wg.x * BLOCK + lane * #{ROWS}u + #{r}u, count - 1u); // rows past the end repeat the last one
+  let at#{r} = flat#{r} / GROUP * HEADS + kv * GROUP + flat#{r} % GROUP;
+  let row#{r} = sizes.queryRow + flat#{r} / GROUP;
+  let first#{r} = first_key(row#{r});
+  var largest#{r} = MASKED;
+  var total#{r} = 0.0;
 #for c in 0..HEAD_DIM / 4
-  let q#{c} = q[at * QUADS + #{c}u] * sizes.scale;
-  var o#{c} = vec4f();
+  let q#{r}_#{c} = q[at#{r} * QUADS + #{c}u] * sizes.scale;
+  var o#{r}_#{c} = vec4f();
 #endfor
-  var largest = MASKED;
-  var total = 0.0;
-  let lowest = first_key(sizes.queryRow + wg.x * LANES / GROUP);
-  let end = sizes.queryRow + (min((wg.x + 1u) * LANES, count) - 1u) / GROUP + 1u;
+#endfor
+  let low = subgroupMin(first0);
+  let high = subgroupMax(row#{ROWS - 1}) + 1u;
+  let lowest = first_key(sizes.queryRow + wg.x * BLOCK / GROUP);
+  let end = sizes.queryRow + (min((wg.x + 1u) * BLOCK, count) - 1u) / GROUP + 1u;
   for (var j0 = lowest; j0 < end; j0 += KEYS) {
     workgroupBarrier();
     for (var i = lane; i < KEYS * QUADS; i += LANES) {
@@ -40,45 +43,60 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     let stop = min(j0 + KEYS, high);
     for (var j = j0 + (max(low, j0) - j0) / #{STEP}u * #{STEP}u; j < stop; j += #{STEP}u) {
       let tile = (j - j0) * QUADS;
+#for r in 0..ROWS
 #for u in 0..STEP
-      var s#{u} = 0.0;
+      var s#{r}_#{u} = 0.0;
+#endfor
 #endfor
 #for c in 0..HEAD_DIM / 4
 #for u in 0..STEP
       {
         let x = keys[tile + #{u}u * QUADS + #{c}u];
-        s#{u} += q#{c}.x * x.x;
-        s#{u} += q#{c}.y * x.y;
-        s#{u} += q#{c}.z * x.z;
-        s#{u} += q#{c}.w * x.w;
+#for r in 0..ROWS
+        s#{r}_#{u} += q#{r}_#{c}.x * x.x;
+        s#{r}_#{u} += q#{r}_#{c}.y * x.y;
+        s#{r}_#{u} += q#{r}_#{c}.z * x.z;
+        s#{r}_#{u} += q#{r}_#{c}.w * x.w;
+#endfor
       }
 #endfor
 #endfor
-      var next = largest;
+#for r in 0..ROWS
+      var next#{r} = largest#{r};
 #for u in 0..STEP
-      let seen#{u} = j + #{u}u >= first && j + #{u}u <= row;
-      s#{u} = select(MASKED, s#{u}, seen#{u});
-      next = max(next, s#{u});
+      let seen#{r}_#{u} = j + #{u}u >= first#{r} && j + #{u}u <= row#{r};
+      s#{r}_#{u} = select(MASKED, s#{r}_#{u}, seen#{r}_#{u});
+      next#{r} = max(next#{r}, s#{r}_#{u});
 #endfor
-      let shrink = exp(max(largest - next, -80.0));
-      largest = next;
-      total *= shrink;
+      let shrink#{r} = exp(max(largest#{r} - next#{r}, -80.0));
+      largest#{r} = next#{r};
+      total#{r} *= shrink#{r};
 #for u in 0..STEP
-      let p#{u} = select(0.0, exp(max(s#{u} - largest, -80.0)), seen#{u});
-      total += p#{u};
+      let p#{r}_#{u} = select(0.0, exp(max(s#{r}_#{u} - largest#{r}, -80.0)), seen#{r}_#{u});
+      total#{r} += p#{r}_#{u};
+#endfor
 #endfor
 #for c in 0..HEAD_DIM / 4
-      o#{c} *= shrink;
-#for u in 0..STEP
-      o#{c} += p#{u} * values[tile + #{u}u * QUADS + #{c}u];
+      {
+#for r in 0..ROWS
+        o#{r}_#{c} *= shrink#{r};
 #endfor
+#for u in 0..STEP
+        let x#{u} = values[tile + #{u}u * QUADS + #{c}u];
+#for r in 0..ROWS
+        o#{r}_#{c} += p#{r}_#{u} * x#{u};
+#endfor
+#endfor
+      }
 #endfor
     }
   }
-  if (wg.x * LANES + lane < count) {
+#for r in 0..ROWS
+  if (wg.x * BLOCK + lane * #{ROWS}u + #{r}u < count) {
 #for c in 0..HEAD_DIM / 4
-    o[at * QUADS + #{c}u] = o#{c} / total;
+    o[at#{r} * QUADS + #{c}u] = o#{r}_#{c} / total#{r};
 #endfor
-    lse[at] = largest + log(total);
+    lse[at#{r}] = largest#{r} + log(total#{r});
   }
+#endfor
 }

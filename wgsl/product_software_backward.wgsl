@@ -12,9 +12,15 @@
 #endif
         w#{c}_#{u} = level(code) * scales[(row - k0) * BLOCKS + column / #{BLOCK}u - tile_column / #{BLOCK}u];
 #elif (BF16 || F16) && !LOW
-        let at = (row * sizes.M + first + #{c * LANES}u) / 2u;
+        let at = row * sizes.M + first + #{c * LANES}u;
+#for i in 0..Math.ceil(S / 8)
+        let words#{i} = values[at / 8u + #{i}u];
+#endfor
+#if S == 4
+        let pair = unpack(select(select(words0.x, words0.y, bit1), select(words0.z, words0.w, bit1), (at & 4u) != 0u));
+#else
 #for i in 0..S / 2
-        let q1_#{i} = values[at + #{i}u];
+        let q1_#{i} = words#{i >> 2}[#{i & 3}];
 #endfor
 #for l in 1..Math.log2(S)
 #for i in 0..S >> (l + 1)
@@ -22,18 +28,26 @@
 #endfor
 #endfor
         let pair = unpack(q#{Math.log2(S)}_0);
+#endif
         w#{c}_#{u} = select(pair.x, pair.y, bit0);
 #else
         let at = row * sizes.M + first + #{c * LANES}u;
+#if LOW && !B_VEC4
 #for i in 0..S
-#if LOW && B_VEC4
-        let q0_#{i} = b[at / 4u + #{i >> 2}u][#{i & 3}];
-#elif LOW
         let q0_#{i} = b[at + #{i}u];
+#endfor
 #else
-        let q0_#{i} = values[at / 4u + #{i >> 2}u][#{i & 3}];
+#for i in 0..S / 4
+#if LOW
+        let quad#{i} = b[at / 4u + #{i}u];
+#else
+        let quad#{i} = values[at / 4u + #{i}u];
 #endif
 #endfor
+#for i in 0..S
+        let q0_#{i} = quad#{i >> 2}[#{i & 3}];
+#endfor
+#endif
 #include "product_software_select.wgsl"
         w#{c}_#{u} = q#{Math.log2(S)}_0;
 #endif

@@ -49,7 +49,7 @@ export const attentionBackwardQ: Kernel = {
   name: "attention_backward_q",
   bindings: { ...INPUTS, d_q: "write" },
   variants: [
-    softwareAttention("attention_backward_q_software.wgsl", groupedQueries, 128, { BACKWARD: true }),
+    softwareAttention("attention_backward_q_software.wgsl", groupedQueries, { BACKWARD: true }),
     {
       name: "tile",
       file: "attention_backward_q_tile.wgsl",
@@ -66,7 +66,7 @@ export const attentionBackwardKv: Kernel = {
   name: "attention_backward_kv",
   bindings: { ...INPUTS, d_k: "write", d_v: "write" },
   variants: [
-    softwareAttention("attention_backward_kv_software.wgsl", (call) => size(call, "N"), 128, { BACKWARD: true }),
+    softwareAttention("attention_backward_kv_software.wgsl", (call) => size(call, "N"), { BACKWARD: true }),
     {
       name: "tile",
       file: "attention_backward_kv_tile.wgsl",

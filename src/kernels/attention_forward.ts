@@ -15,15 +15,39 @@ export function visiblePairs(call: Call, queryRow: number): number {
   return pairs * option(call, "HEADS");
 }
 
+/** Generation: few queries over a long cache. The other variants, with queries on lanes, are never better there. */
+const isShort = (call: Call): boolean => size(call, "N") <= 4;
+
+/** Most heads of one kv head, up to four, that divide its group. */
+function packedHeads(call: Call): number {
+  const group = option(call, "HEADS") / option(call, "KV_HEADS");
+  return [4, 3, 2].find((heads) => group % heads === 0) ?? 1;
+}
+
+const software = softwareAttention("attention_forward_software.wgsl", groupedQueries);
+
 export const attentionForward: Kernel = {
   name: "attention_forward",
   bindings: { q: "read", k: "read", v: "read", spans: "read", o: "write", lse: "write" },
   variants: [
-    softwareAttention("attention_forward_software.wgsl", groupedQueries, 128),
+    {
+      name: "query",
+      file: "attention_forward_query.wgsl",
+      accepts: isShort,
+      defines: (call, traits) => ({
+        ...call.options,
+        // A software adapter loads slowly and shares what it loaded among heads; a real one wants many workgroups.
+        PACK: traits.isSoftware ? packedHeads(call) : 1,
+        LANES: traits.isSoftware ? 64 : 256,
+        KEYS_PER_LANE: traits.isSoftware ? 4 : 1,
+      }),
+      grid: (call, d) => grid1d((size(call, "N") * option(call, "HEADS")) / Number(d["PACK"])),
+    },
+    { ...software, accepts: (call, traits) => !isShort(call) && software.accepts(call, traits) },
     {
       name: "tile",
       file: "attention_forward_tile.wgsl",
-      accepts: () => true,
+      accepts: (call) => !isShort(call),
       defines: (call) => ({ ...call.options }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
     },

@@ -1,31 +1,38 @@
-/** Attention for software adapters (lavapipe): a row per lane, everything that lanes share in workgroup memory. */
+/** Attention for software adapters (lavapipe): rows on lanes, what all lanes read in workgroup memory at shared addresses. */
 import type { AdapterTraits } from "../gpu/traits.js";
-import { option, size, type Call, type Variant } from "../program/kernel.js";
+import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
 
-/** Keys (or queries) that are summed up in registers at a time. */
-const STEP = 8;
-/** Floats of each of the two tiles in workgroup memory. */
-const TILE_FLOATS = 2048;
-/** Beyond this head dimension rows do not stay in the processor's first cache and compiling takes long. */
+/** Rows of a lane and keys (or queries) at a time: their products are summed up in eight registers. */
+const ROWS = 2;
+const STEP = 4;
+/** Floats of each of the two tiles in workgroup memory; both, and two numbers a row, stay below 16 KiB. */
+const TILE_FLOATS = 1984;
+/** Beyond this head dimension a subgroup's rows do not fit the processor's first cache, and compiling takes long. */
 const LARGEST_HEAD_DIM = 128;
+const LANES = [128, 64, 32];
+/** Workgroups that keep the cores busy although the first ones have fewer keys than the last. */
+const ENOUGH_GROUPS = 12;
+
+const groups = (call: Call, rows: number, lanes: number): number => Math.ceil(rows / (lanes * ROWS)) * option(call, "KV_HEADS");
 
 /**
- * @param rows rows of one kv head that lanes are given to
+ * @param rowsOf rows of one kv head that are spread over lanes
  * @param more defines of the file
  */
-export function softwareAttention(file: string, rows: (call: Call) => number, lanes: number, more: Readonly<Record<string, boolean>> = {}): Variant {
+export function softwareAttention(file: string, rowsOf: (call: Call) => number, more: Defines = {}): Variant {
   return {
     name: "software",
     file,
     accepts: (call: Call, traits: AdapterTraits) =>
-      traits.isSoftware && traits.features.has("subgroups") && lanes <= traits.maxWorkgroupInvocations &&
+      traits.isSoftware && traits.features.has("subgroups") &&
       Object.keys(call.tensors).length <= traits.maxStorageBuffers &&
       option(call, "HEAD_DIM") % 4 === 0 && option(call, "HEAD_DIM") <= LARGEST_HEAD_DIM,
     defines: (call) => ({
-      ...call.options, ...more, STEP, LANES: lanes,
-      KEYS: Math.max(STEP, Math.min(32, Math.floor(TILE_FLOATS / option(call, "HEAD_DIM") / STEP) * STEP)),
+      ...call.options, ...more, ROWS, STEP,
+      LANES: LANES.find((lanes) => groups(call, rowsOf(call), lanes) >= ENOUGH_GROUPS) ?? Math.min(...LANES),
+      KEYS: Math.min(32, Math.floor(TILE_FLOATS / option(call, "HEAD_DIM") / STEP) * STEP),
     }),
-    grid: (call) => [Math.ceil(rows(call) / lanes), size(call, "N") > 0 ? option(call, "KV_HEADS") : 0, 1],
+    grid: (call, d) => [Math.ceil(rowsOf(call) / (Number(d["LANES"]) * ROWS)), size(call, "N") > 0 ? option(call, "KV_HEADS") : 0, 1],
   };
 }
 

@@ -4,7 +4,7 @@
  */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isPacked } from "./product_layout.js";
+import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32 } from "./product_layout.js";
 
 /** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
 const KT = 64;
@@ -26,7 +26,8 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
   const M = size(call, "M");
   const isBackward = option(call, "BACKWARD") === 1;
   const ROWS = N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
-  const shape = { UNROLL: isBackward ? 4 : 8, ROWS };
+  // A word of codes or a vector of packed values holds eight terms of a row of W, a vec4 four.
+  const shape = { UNROLL: isBackward || isF32(call) ? 4 : 8, ROWS };
   let best: Shape = { ...shape, LANES: 32, COLS: 1 };
   let least = Infinity;
   for (const lanes of LANES) {
@@ -53,14 +54,13 @@ function accepts(call: Call, traits: AdapterTraits): boolean {
 }
 
 function defines(call: Call, traits: AdapterTraits): Defines {
-  const isBackward = option(call, "BACKWARD") === 1;
   return {
     ...call.options,
     ...softwareShape(call, traits),
     S: traits.subgroupMaxSize,
     KT,
     X_VEC4: hasVec4Rows(call),
-    W_VEC4: !(isBackward && isPacked(call)),
+    W_VEC4: true,
     B_VEC4: hasVec4Low(call),
   };
 }

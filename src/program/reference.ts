@@ -32,16 +32,14 @@ export class ReferenceMemory {
     this.#bits(t).set(t.dtype === "bf16" ? f32ToBf16(f32) : f32ToF16(f32));
   }
 
-  /** Sets a tensor from the bytes that the executor would upload. */
-  load(t: Tensor, bytes: Uint8Array): void {
+  /** Sets a tensor, from `offsetBytes` on, from the bytes that the executor would upload (padding at the end is left out). */
+  load(t: Tensor, bytes: Uint8Array, offsetBytes = 0): void {
     const copy = bytes.slice();
-    if (t.dtype === "bf16" || t.dtype === "f16") {
-      this.#bits(t).set(new Uint16Array(copy.buffer).subarray(0, elementCount(t)));
-      return;
-    }
-    const target = this.array(t);
-    const make = { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array }[t.dtype];
-    target.set(new make(copy.buffer).subarray(0, target.length));
+    const isPacked = t.dtype === "bf16" || t.dtype === "f16";
+    const target = isPacked ? this.#bits(t) : this.array(t);
+    const make = { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array, bf16: Uint16Array, f16: Uint16Array }[t.dtype];
+    const at = offsetBytes / make.BYTES_PER_ELEMENT;
+    target.set(new make(copy.buffer).subarray(0, target.length - at), at);
   }
 
   #bits(t: Tensor): Uint16Array {

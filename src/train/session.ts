@@ -24,6 +24,8 @@ const ADAPTER_STREAM = 1;
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
+const scoredLabels = (batches: readonly MicroBatch[]): number => batches.reduce((sum, b) => sum + b.scored, 0);
+
 export class TrainingSession {
   readonly run: PreparedRun;
   readonly executor: Executor;
@@ -70,18 +72,28 @@ export class TrainingSession {
 
   /** One optimizer step over micro-batches. Loss and gradient are means over all their scored labels. */
   async step(batches: readonly MicroBatch[], scalars: Omit<Parameters<typeof stepScalars>[0], "scored">): Promise<StepNumbers> {
+    await this.accumulate(batches, scalars);
+    return this.update(batches);
+  }
+
+  /** First half of a step: the gradients of all its micro-batches, added up in the arenas. */
+  async accumulate(batches: readonly MicroBatch[], scalars: Omit<Parameters<typeof stepScalars>[0], "scored">): Promise<void> {
     const { stream } = this.run;
-    const scored = batches.reduce((sum, b) => sum + b.scored, 0);
-    await this.executor.write(stream.step, bytesOf(stepScalars({ ...scalars, scored })));
+    await this.executor.write(stream.step, bytesOf(stepScalars({ ...scalars, scored: scoredLabels(batches) })));
     await this.executor.write(stream.totals, new Uint8Array(64));
     for (const batch of batches) {
       await this.#writeBatch(batch);
       await this.executor.run(this.#program("micro-batch", batch.tokens), { afterUpdate: this.#stale });
       this.#stale = false;
     }
+  }
+
+  /** Second half: clips, updates the adapter and clears the gradients. */
+  async update(batches: readonly MicroBatch[]): Promise<StepNumbers> {
     await this.executor.run(this.#optimizer);
     this.#stale = true;
-    const totals = new Float32Array(await this.executor.read(stream.totals));
+    const totals = new Float32Array(await this.executor.read(this.run.stream.totals));
+    const scored = scoredLabels(batches);
     return { loss: scored > 0 ? (totals[0] ?? NaN) / scored : 0, gradNorm: totals[1] ?? NaN };
   }
 

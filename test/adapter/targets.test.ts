@@ -4,7 +4,7 @@ import { targetModules, type AdapterSettings } from "../../src/adapter/targets.j
 const module = (path: string) => ({ path, in: 64, out: 32 });
 const MODULES = ["q_proj", "k_proj", "v_proj"].flatMap((r) => [0, 1].map((l) => module(`model.layers.${l}.self_attn.${r}`)));
 const settings = (more: Partial<AdapterSettings>): AdapterSettings => ({
-  useDora: true, useRslora: false, rank: 8, alpha: 16, dropout: 0, targetModules: "all-linear", excludeModules: undefined, rankPattern: {}, alphaPattern: {}, ...more,
+  useDora: true, useRslora: false, rank: 8, alpha: 16, targetModules: "all-linear", excludeModules: undefined, rankPattern: {}, alphaPattern: {}, ...more,
 });
 const paths = (more: Partial<AdapterSettings>): string[] => targetModules(MODULES, settings(more)).map((t) => t.module.path.replace("model.layers.", "").replace("self_attn.", ""));
 
