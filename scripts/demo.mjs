@@ -10,9 +10,9 @@ import { parse } from "yaml";
 
 const CONFIG = "models/tiny/demo/demo.yaml";
 /** One of the held-out questions: the run never trains on it. */
-const QUESTION = "Do you expect thunder over the hills today?";
+const QUESTION = "We must go out. Is there rain over the island?";
 /** Where stderr is no terminal, a line every so many steps. */
-const STEPS_A_LINE = 10;
+const STEPS_A_LINE = 20;
 
 const started = Date.now();
 const say = (line = "") => process.stderr.write(`${line}\n`);

@@ -9,16 +9,29 @@ import { addInspect } from "./commands/inspect.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 
+/** Commander's complaint in the form of all errors. */
+const usageError =
+  (help: string) =>
+  (text: string, write: (text: string) => void): void => {
+    const [fact = "", suggestion] = text.replace(/^error: /, "").trim().split("\n");
+    const hint = suggestion?.replace(/^\(Did (.*)\)$/, "did $1") ?? `\`${help} --help\` lists what there is`;
+    write(`error: usage: ${fact}\nhint: ${hint}\n`);
+  };
+
 const program = new Command("qdora")
   .description("QDoRA fine-tuning of large language models on any GPU, through WebGPU")
   .version(version)
   .option("--debug", "print stack traces")
   .showSuggestionAfterError()
-  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "error: usage: ")) })
+  .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
 for (const add of [addFinetune, addGenerate, addInspect, addDoctor]) add(program);
-for (const command of program.commands) command.exitOverride().showHelpAfterError("hint: run the command with --help");
+for (const command of program.commands) {
+  command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
+}
+// A reader that has gone (`qdora … | head`) ends the program, without a stack trace.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit(1));
 
 try {
   await program.parseAsync();

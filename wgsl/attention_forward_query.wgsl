@@ -41,9 +41,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     var next = largest;
 #for u in 0..KEYS_PER_LANE
     var s#{u} = vec4f(MASKED);
-    let j#{u} = j0 + #{u}u * LANES + lane;
-    if (j#{u} <= row) {
-      let at = (j#{u} * KV_HEADS + kv) * D;
+    let key#{u} = j0 + #{u}u * LANES + lane;
+    if (key#{u} <= row) {
+      let at = (key#{u} * KV_HEADS + kv) * D;
       s#{u} = vec4f();
       for (var c = 0u; c < QUADS; c++) {
         let x = load_k(at, c * 4u);
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     largest = next;
     total *= shrink;
 #for u in 0..KEYS_PER_LANE
-    let p#{u} = select(vec4f(), exp(max(s#{u} - largest, vec4f(-80.0))), j#{u} <= row);
+    let p#{u} = select(vec4f(), exp(max(s#{u} - largest, vec4f(-80.0))), key#{u} <= row);
     total += p#{u};
     weights[#{u}u * LANES + lane] = p#{u};
 #endfor

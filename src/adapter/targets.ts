@@ -27,9 +27,14 @@ export interface TargetedModule<M extends ModuleShape> {
   readonly scaling: number;
 }
 
-function pattern(source: string, key: string): RegExp {
+/** Whether all linear modules of the layers are asked for. */
+export const isAllLinear = (wanted: readonly string[] | string): boolean =>
+  wanted === "all-linear" || (Array.isArray(wanted) && wanted.length === 1 && wanted[0] === "all-linear");
+
+/** @param frame puts what matching needs around the expression */
+function pattern(source: string, frame: (source: string) => string, key: string): RegExp {
   try {
-    return new RegExp(source, "u");
+    return new RegExp(frame(source), "u");
   } catch {
     throw new QdoraError(key, `"${source}" is not a regular expression`, "name modules, for instance q_proj,v_proj", { exitCode: 2 });
   }
@@ -37,13 +42,13 @@ function pattern(source: string, key: string): RegExp {
 
 /** A list names modules by the end of their path; a single string is a regular expression over the whole path. */
 function matches(wanted: readonly string[] | string, path: string, key: string): boolean {
-  if (typeof wanted === "string") return pattern(`^(?:${wanted})$`, key).test(path);
+  if (typeof wanted === "string") return pattern(wanted, (s) => `^(?:${s})$`, key).test(path);
   return wanted.some((name) => path === name || path.endsWith(`.${name}`));
 }
 
 /** PEFT: the first key for which `(.*\.)?(KEY)$` matches the path from its start. */
 function fromPattern(table: Readonly<Record<string, number>>, path: string, key: string, otherwise: number): number {
-  for (const [name, value] of Object.entries(table)) if (pattern(`^(?:.*\\.)?(?:${name})$`, key).test(path)) return value;
+  for (const [name, value] of Object.entries(table)) if (pattern(name, (s) => `^(?:.*\\.)?(?:${s})$`, key).test(path)) return value;
   return otherwise;
 }
 
@@ -53,7 +58,7 @@ function fromPattern(table: Readonly<Record<string, number>>, path: string, key:
  */
 export function targetModules<M extends ModuleShape>(modules: readonly M[], settings: AdapterSettings): readonly TargetedModule<M>[] {
   const { targetModules: wanted, excludeModules: excluded } = settings;
-  const all = wanted === "all-linear" || (Array.isArray(wanted) && wanted.length === 1 && wanted[0] === "all-linear");
+  const all = isAllLinear(wanted);
   if (!all && typeof wanted !== "string") {
     for (const name of wanted) {
       if (modules.some((m) => matches([name], m.path, "target_modules"))) continue;

@@ -1,5 +1,4 @@
 /** `qdora finetune`: data in, PEFT adapter out. */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
@@ -11,8 +10,8 @@ import { planJson, planTable } from "../report/plan.js";
 import { progressPrinter } from "../report/progress.js";
 import { writeReport } from "../report/html.js";
 import type { Listener, StepEvent, TrainingEvent } from "../train/events.js";
-import { checkOutputFolder, writeOutput } from "../train/output.js";
-import { prepareRun, type PreparedRun } from "../train/prepare.js";
+import { checkOutputFolder, CONFIG_FILE, openOutputFolder, writeOutput } from "../train/output.js";
+import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
 import { StoppedError, train } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
 
@@ -34,8 +33,10 @@ function describeRun(run: PreparedRun): string {
 }
 
 async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
+  await checkOutputFolder(config);
   const run = await prepareRun(config);
   process.stderr.write(`${describeRun(run)}\n`);
+  checkMemoryLimit(run);
   if (json) process.stdout.write(`${JSON.stringify(planJson(run.plan))}\n`);
 }
 
@@ -53,8 +54,8 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
     }
     if (event.type === "started") {
       // The folder appears once the run can really start, so that a refused run leaves nothing behind.
-      await mkdir(config.output_dir, { recursive: true });
-      await writeFileAtomic(join(config.output_dir, "qdora_config.yaml"), toYaml(config));
+      await openOutputFolder(config.output_dir);
+      await writeFileAtomic(join(config.output_dir, CONFIG_FILE), toYaml(config));
       metrics = metricsWriter(join(config.output_dir, "metrics.jsonl"));
     }
     if (event.type === "step") steps.push(event);
@@ -64,8 +65,8 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
   };
   try {
     const result = await train(config, listen, signal);
-    await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
     await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
+    await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
     process.stderr.write(`memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`);
   } finally {

@@ -56,6 +56,7 @@ export function addGenerate(program: Command): void {
     .option("--json", "one JSON object with text and token ids on stdout, instead of streamed text")
     .action((flags: GenerateFlags, command: Command) =>
       runCommand(command.optsWithGlobals()["debug"] === true, async () => {
+        if (flags.system !== undefined && !flags.chat) throw new QdoraError("--system", "works with --chat only", "add --chat, or leave --system out", { exitCode: 2 });
         const prompt = flags.prompt ?? (await readStdin());
         if (prompt === "" && !flags.chat) throw new QdoraError("prompt", "is empty", "give --prompt TEXT, or text on standard input", { exitCode: 2 });
         const result = await generate({

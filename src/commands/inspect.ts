@@ -8,7 +8,7 @@ import { readPeftConfig, adapterTensorHeaders } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders } from "../model/load.js";
 import { formatBytes } from "../report/format.js";
-import { runCommand } from "./run_command.js";
+import { reportError, runCommand } from "./run_command.js";
 
 /** A readable summary of a sound folder. @throws QdoraError naming what is wrong */
 async function inspectFolder(path: string): Promise<readonly string[]> {
@@ -62,8 +62,9 @@ export function addInspect(program: Command): void {
     .description("say what is in model or adapter folders, and whether they are sound (headers and config only)")
     .argument("<dir...>", "model or adapter folders")
     .option("--json", 'one JSON line per folder: {"path","ok","error"}')
-    .action((dirs: readonly string[], options: { json?: boolean }, command: Command) =>
-      runCommand(command.optsWithGlobals()["debug"] === true, async () => {
+    .action((dirs: readonly string[], options: { json?: boolean }, command: Command) => {
+      const debug = command.optsWithGlobals()["debug"] === true;
+      return runCommand(debug, async () => {
         let failed = 0;
         for (const path of dirs) {
           try {
@@ -71,12 +72,17 @@ export function addInspect(program: Command): void {
             if (options.json) process.stdout.write(`${JSON.stringify({ path, ok: true, error: null, summary })}\n`);
             else process.stderr.write(`${path}\n${summary.map((line) => `  ${line}\n`).join("")}`);
           } catch (error) {
-            if (!(error instanceof QdoraError)) throw error;
             failed++;
-            if (options.json) process.stdout.write(`${JSON.stringify({ path, ok: false, error: error.message })}\n`);
-            else process.stderr.write(`${path}\nerror: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ""}`);
+            if (options.json) {
+              const message = error instanceof Error ? error.message : String(error);
+              process.stdout.write(`${JSON.stringify({ path, ok: false, error: message })}\n`);
+            } else {
+              process.stderr.write(`${path}\n`);
+              reportError(error, debug);
+            }
           }
         }
         return failed === 0 ? 0 : 1;
-      }));
+      });
+    });
 }

@@ -13,6 +13,14 @@ export async function runCommand(debug: boolean, body: () => Promise<number | vo
   }
 }
 
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && "syscall" in error;
+
+/** Node's "EACCES: permission denied, open 'x'" as a fact about x. */
+function systemFact(error: NodeJS.ErrnoException): string {
+  const [, reason = error.message] = /^\w+: ([^,]+)/.exec(error.message) ?? [];
+  return `${error.path ?? error.syscall ?? "system"}: ${reason} (${error.code})`;
+}
+
 /** Prints an error as `error: area: fact` and `hint: …`. @returns the exit code */
 export function reportError(error: unknown, debug: boolean): number {
   if (debug && error instanceof Error) process.stderr.write(`${error.stack ?? error.message}\n`);
@@ -21,7 +29,11 @@ export function reportError(error: unknown, debug: boolean): number {
     process.stderr.write(`error: ${[first, ...more.slice(0, 1)].join("\n")}\n${error.hint ? `hint: ${error.hint}\n` : ""}`);
     return error.exitCode;
   }
+  if (isSystemError(error)) {
+    process.stderr.write(`error: ${systemFact(error)}\n`);
+    return 1;
+  }
   const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`error: ${message.split("\n")[0]}\nhint: this is not expected; run again with --debug and report what it prints\n`);
+  process.stderr.write(`error: internal: ${message.split("\n")[0]}\nhint: this is not expected; run again with --debug and report what it prints\n`);
   return 1;
 }

@@ -8,8 +8,8 @@ import { writeFileAtomic } from "./files.js";
 import { readJsonFile } from "./json.js";
 import { readSafetensorsHeader, writeSafetensors, type TensorEntry } from "./safetensors.js";
 
-const CONFIG = "adapter_config.json";
-const WEIGHTS = "adapter_model.safetensors";
+export const ADAPTER_CONFIG = "adapter_config.json";
+export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 const MAX_CONFIG_BYTES = 4 << 20;
 
 const names = z.union([z.string(), z.array(z.string())]);
@@ -60,6 +60,9 @@ const UNSUPPORTED = [
   "use_bdlora",
   "use_qalora",
 ];
+
+/** Ways to initialise an adapter that leave the base as it is. Others (pissa, olora, corda, loftq) take a part out of its weights. */
+const KEEPS_BASE = new Set<unknown>([undefined, null, true, false, "gaussian", "eva", "orthogonal"]);
 
 /** All keys that PEFT 0.17 writes, with its defaults; later versions write more and do without them when they read. */
 const DEFAULTS = {
@@ -124,7 +127,7 @@ const isSet = (value: unknown): boolean =>
  * @throws QdoraError naming the key for other methods than LoRA and DoRA, and for whatever would give wrong numbers silently
  */
 export async function readPeftConfig(folder: string): Promise<PeftConfig> {
-  const path = join(folder, CONFIG);
+  const path = join(folder, ADAPTER_CONFIG);
   const json = await readJsonFile(path, MAX_CONFIG_BYTES);
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
@@ -142,12 +145,19 @@ export async function readPeftConfig(folder: string): Promise<PeftConfig> {
       `${unsupported}: got ${JSON.stringify(parsed.data[unsupported]).slice(0, 120)} (not supported)`,
       "use an adapter that was trained without it",
     );
+  const { init_lora_weights: initial } = parsed.data;
+  if (!KEEPS_BASE.has(initial))
+    throw new QdoraError(
+      path,
+      `init_lora_weights: got ${JSON.stringify(initial).slice(0, 120)}, which changes the base model's weights (not supported)`,
+      "convert it in Python: save_pretrained(folder, path_initial_model_for_weight_conversion=…)",
+    );
   return parsed.data;
 }
 
 /** The path of the weights. @throws QdoraError if there are none, or only a pickle */
 function weightsPath(folder: string): string {
-  const path = join(folder, WEIGHTS);
+  const path = join(folder, ADAPTER_WEIGHTS);
   if (!existsSync(path) && existsSync(join(folder, "adapter_model.bin")))
     throw new QdoraError(
       join(folder, "adapter_model.bin"),
@@ -203,9 +213,9 @@ export async function writePeftAdapter(
       .toSorted()
       .map((key) => [key, all[key]]),
   );
-  await writeFileAtomic(join(folder, CONFIG), JSON.stringify(sorted, null, 2));
+  await writeFileAtomic(join(folder, ADAPTER_CONFIG), JSON.stringify(sorted, null, 2));
   const entries = [...tensors].map(
     ([name, { shape, data }]) => [name, { dtype: "F32", shape, data }] as const,
   );
-  await writeSafetensors(join(folder, WEIGHTS), new Map(entries), { format: "pt" });
+  await writeSafetensors(join(folder, ADAPTER_WEIGHTS), new Map(entries), { format: "pt" });
 }

@@ -1,6 +1,7 @@
 /** Text in, text out: tokens, chat template, the loop over tokens, stop at an end-of-sequence token. */
 import { renderChat } from "../data/template.js";
 import { loadTokenizer } from "../data/tokenizer.js";
+import { openCheckpoint } from "../formats/checkpoint.js";
 import { QdoraError } from "../formats/error.js";
 import { readArchitecture } from "../model/config.js";
 import { RandomSource } from "../program/random.js";
@@ -38,6 +39,8 @@ const SAMPLING_STREAM = 2;
  * @param onText called with each new piece of text (whole characters)
  */
 export async function generate(options: GenerateOptions, onText: (text: string) => void = () => undefined): Promise<Generated> {
+  // Says what is wrong with a folder that is no model folder.
+  await (await openCheckpoint(options.model)).close();
   const arch = await readArchitecture(options.model);
   const tokenizer = await loadTokenizer(options.model);
   let text = options.prompt;

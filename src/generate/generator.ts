@@ -1,14 +1,16 @@
 /** A model on the GPU that continues token ids, with a cache of keys and values. */
 import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
-import { adapterFromPeft } from "../adapter/peft.js";
+import type { FactorValues } from "../adapter/initial.js";
+import { adapterFromPeft, settingsFromPeft } from "../adapter/peft.js";
 import { targetModules } from "../adapter/targets.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
+import { QdoraError } from "../formats/error.js";
 import { readPeftAdapter, type PeftAdapter } from "../formats/peft.js";
 import { openGpu, type Gpu } from "../gpu/device.js";
 import { PORTABLE_TRAITS } from "../gpu/traits.js";
-import { readArchitecture } from "../model/config.js";
+import { readArchitecture, type Architecture } from "../model/config.js";
 import { generationProgram, generationTensors, type GenerationTensors } from "../model/generation.js";
-import { linearFormats, loadModel, storedFormat } from "../model/load.js";
+import { checkModelHeaders, linearFormats, loadModel, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
 import { modelTensors, type ModelTensors } from "../model/tensors.js";
 import { Executor } from "../program/executor.js";
@@ -31,14 +33,54 @@ const READBACK_BYTES = 1 << 20;
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
-/** The layout that an adapter's own config describes. */
-export function layoutOfAdapter(adapter: PeftAdapter, modules: ReturnType<typeof allModules>): AdapterLayout {
-  const c = adapter.config;
-  const settings = {
-    useDora: c.use_dora, useRslora: c.use_rslora, rank: c.r, alpha: c.lora_alpha, targetModules: c.target_modules,
-    excludeModules: c.exclude_modules ?? undefined, rankPattern: c.rank_pattern, alphaPattern: c.alpha_pattern,
-  };
-  return adapterLayout(targetModules(modules, settings), settings, (m) => m.layer);
+interface LoadedAdapter {
+  readonly layout: AdapterLayout;
+  readonly values: ReadonlyMap<string, FactorValues>;
+}
+
+/** The layout that an adapter's own config describes. @throws QdoraError naming the folder when it does not fit the model */
+function layoutOfAdapter(adapter: PeftAdapter, arch: Architecture, folder: string): AdapterLayout {
+  const settings = settingsFromPeft(adapter.config);
+  try {
+    return adapterLayout(targetModules(allModules(arch), settings), settings, (m) => m.layer);
+  } catch (cause) {
+    if (!(cause instanceof QdoraError)) throw cause;
+    throw new QdoraError(folder, `does not fit this model: ${cause.message}`, "use the model that the adapter was made with", { cause });
+  }
+}
+
+async function loadAdapter(folder: string, arch: Architecture): Promise<LoadedAdapter> {
+  const peft = await readPeftAdapter(folder);
+  const layout = layoutOfAdapter(peft, arch, folder);
+  return { layout, values: adapterFromPeft(layout, peft, folder) };
+}
+
+/** Shapes of the model with its adapter; nothing is on the GPU yet. @throws QdoraError for a model or adapter that cannot be used */
+async function readModel(options: GeneratorOptions, adapter: LoadedAdapter | undefined): Promise<ModelTensors> {
+  const checkpoint = await openCheckpoint(options.model);
+  try {
+    const arch = await readArchitecture(options.model);
+    await checkModelHeaders(checkpoint, arch);
+    const table = storedFormat(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
+    return modelTensors(arch, {
+      linear: await linearFormats(checkpoint, arch, options.quant, options.doubleQuant),
+      table,
+      head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
+      positions: options.context, maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: adapter?.layout,
+    });
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function writeAdapter({ layout, values }: LoadedAdapter, executor: Executor): Promise<void> {
+  for (const { path, parameters } of layout.modules.values()) {
+    const v = values.get(path);
+    if (!v) continue;
+    await executor.write(parameters.a, bytesOf(v.a));
+    await executor.write(parameters.b, bytesOf(v.b));
+    if (parameters.magnitude && v.magnitude) await executor.write(parameters.magnitude, bytesOf(v.magnitude));
+  }
 }
 
 export class Generator {
@@ -57,18 +99,8 @@ export class Generator {
   }
 
   static async open(options: GeneratorOptions): Promise<Generator> {
-    const arch = await readArchitecture(options.model);
-    const peft = options.adapter === undefined ? undefined : await readPeftAdapter(options.adapter);
-    const layout = peft && layoutOfAdapter(peft, allModules(arch));
-    const checkpoint = await openCheckpoint(options.model);
-    const table = storedFormat(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
-    const model = modelTensors(arch, {
-      linear: await linearFormats(checkpoint, arch, options.quant, options.doubleQuant),
-      table,
-      head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
-      positions: options.context, maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: layout,
-    });
-    await checkpoint.close();
+    const adapter = options.adapter === undefined ? undefined : await loadAdapter(options.adapter, await readArchitecture(options.model));
+    const model = await readModel(options, adapter);
     const piece = Math.min(PIECE, options.context);
     const tensors = generationTensors(model, options.context, piece);
     const programs = [
@@ -76,23 +108,19 @@ export class Generator {
       generationProgram("decode", model, tensors, { N: 1, capacity: 1, row: 0 }),
     ];
     const gpu = await openGpu({ adapter: options.device });
-    const executor = await Executor.allocate(gpu, planMemory(programs, READBACK_BYTES));
-    await executor.load(programs, chooseFrom(new Map()));
-    await loadModel(options.model, model, executor);
-    if (peft && layout) {
-      const values = adapterFromPeft(layout, peft, options.adapter ?? "");
-      for (const m of layout.modules.values()) {
-        const v = values.get(m.path);
-        if (!v) continue;
-        await executor.write(m.parameters.a, bytesOf(v.a));
-        await executor.write(m.parameters.b, bytesOf(v.b));
-        if (m.parameters.magnitude && v.magnitude) await executor.write(m.parameters.magnitude, bytesOf(v.magnitude));
-      }
+    try {
+      const executor = await Executor.allocate(gpu, planMemory(programs, READBACK_BYTES));
+      await executor.load(programs, chooseFrom(new Map()));
+      await loadModel(options.model, model, executor);
+      if (adapter) await writeAdapter(adapter, executor);
+      const spans = new Uint32Array(options.context * 2);
+      for (let i = 1; i < spans.length; i += 2) spans[i] = options.context;
+      await executor.write(tensors.spans, bytesOf(spans));
+      return new Generator(gpu, model, tensors, executor);
+    } catch (error) {
+      await gpu.destroy();
+      throw error;
     }
-    const spans = new Uint32Array(options.context * 2);
-    for (let i = 1; i < spans.length; i += 2) spans[i] = options.context;
-    await executor.write(tensors.spans, bytesOf(spans));
-    return new Generator(gpu, model, tensors, executor);
   }
 
   /** Appends tokens and returns the logits [V] after the last of them. */

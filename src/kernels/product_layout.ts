@@ -6,7 +6,7 @@ import { option, size, type Call } from "../program/kernel.js";
 export const rowLength = (call: Call): number => size(call, option(call, "BACKWARD") ? "M" : "K");
 
 /** Whether two values of W share a u32. */
-const isPacked = (call: Call): boolean => Boolean(option(call, "BF16") || option(call, "F16"));
+export const isPacked = (call: Call): boolean => Boolean(option(call, "BF16") || option(call, "F16"));
 
 export const isF32 = (call: Call): boolean => !option(call, "NF4") && !isPacked(call);
 

@@ -4,7 +4,7 @@
  */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32 } from "./product_layout.js";
+import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32, isPacked } from "./product_layout.js";
 
 /** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
 const KT = 64;
@@ -25,14 +25,16 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
   const N = Math.max(1, size(call, "N"));
   const M = size(call, "M");
   const isBackward = option(call, "BACKWARD") === 1;
-  const ROWS = N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
+  // Packed rows of W are the dearest to fetch: they pay for tiles of 64 tokens where those waste none.
+  const isTall = isPacked(call) && !isBackward && (N + 63) % 64 >= 32;
+  const ROWS = isTall ? 64 : N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
   // A word of codes or a vector of packed values holds eight terms of a row of W, a vec4 four.
   const shape = { UNROLL: isBackward || isF32(call) ? 4 : 8, ROWS };
   let best: Shape = { ...shape, LANES: 32, COLS: 1 };
   let least = Infinity;
   for (const lanes of LANES) {
     if (lanes % traits.subgroupMaxSize !== 0 || lanes > traits.maxWorkgroupInvocations) continue;
-    for (let cols = 1; cols <= (isBackward ? 6 : 3); cols++) {
+    for (let cols = 1; cols <= (isBackward && option(call, "NF4") ? 6 : 3); cols++) {
       const tiles = Math.ceil(M / (lanes * cols));
       const groups = tiles * Math.ceil(N / ROWS);
       const idle = (Math.ceil(groups / 2) * 2) / groups;

@@ -144,14 +144,18 @@ export class Executor {
    * Runs a program that has the structure of the loaded one of the same name, with this one's sizes.
    * Returns when the work is submitted and at most one submit is still running.
    */
-  async run(program: Program, options: { readonly afterUpdate?: boolean } = {}): Promise<void> {
+  run(program: Program, options: { readonly afterUpdate?: boolean } = {}): Promise<void> {
+    return this.#runCalls(program, () => true, options);
+  }
+
+  async #runCalls(program: Program, wanted: (index: number) => boolean, options: { readonly afterUpdate?: boolean }): Promise<void> {
     const loaded = this.#loaded(program.name);
     if (loaded.current !== program) this.#writeUniforms(loaded, program);
     let encoder: GPUCommandEncoder | undefined;
     let pass: GPUComputePassEncoder | undefined;
     let flops = 0;
     for (const [i, call] of program.calls.entries()) {
-      if (call.onlyAfterUpdate && !options.afterUpdate) continue;
+      if (!wanted(i) || (call.onlyAfterUpdate && !options.afterUpdate)) continue;
       const bound = loaded.bound[i] as Bound;
       const [x, y, z] = bound.variant.grid(call, bound.defines);
       if (x * y * z === 0) continue;
@@ -172,6 +176,20 @@ export class Executor {
       pass.end();
       await this.#submit(encoder, flops);
     }
+  }
+
+  /** Runs a program one call at a time and times each, in milliseconds: slower than `run`, for profiles. */
+  async profile(program: Program, options: { readonly afterUpdate?: boolean } = {}): Promise<readonly number[]> {
+    const times: number[] = [];
+    for (const [index, call] of program.calls.entries()) {
+      await this.idle();
+      const start = performance.now();
+      // The structure stays the loaded one; all other calls are skipped.
+      await this.#runCalls(program, (i) => i === index, options);
+      await this.idle();
+      times.push(call.onlyAfterUpdate && !options.afterUpdate ? 0 : performance.now() - start);
+    }
+    return times;
   }
 
   #running: { readonly done: Promise<unknown>; readonly flops: number; readonly since: number } | undefined;

@@ -1,24 +1,51 @@
 /** The output folder of a finished run: PEFT adapter, tokenizer files, model card, resolved settings. */
-import { existsSync, statSync } from "node:fs";
-import { copyFile, mkdir, realpath } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { constants, existsSync, statSync } from "node:fs";
+import { access, mkdir, readdir, readFile, realpath, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import type { FactorValues } from "../adapter/initial.js";
 import { adapterToPeft } from "../adapter/peft.js";
+import { isAllLinear } from "../adapter/targets.js";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
-import { writePeftAdapter, type PeftConfig } from "../formats/peft.js";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writePeftAdapter, type PeftConfig } from "../formats/peft.js";
 import type { PreparedRun } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
 
-const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "generation_config.json"];
+/** The resolved settings; it also marks a folder as that of a run. */
+export const CONFIG_FILE = "qdora_config.yaml";
 
-/** Refuses an output folder that is the model folder or a file. @throws QdoraError */
+const TOKENIZER_FILES = [
+  "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+  "vocab.json", "merges.txt", "tokenizer.model",
+];
+const RUN_FILES = new Set([...TOKENIZER_FILES, ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_FILE, "README.md", "metrics.jsonl", "report.html"]);
+
+/** Refuses an output folder that cannot be made or written, or that holds what the run reads. @throws QdoraError */
 export async function checkOutputFolder(settings: TrainingSettings): Promise<void> {
-  const { output_dir: out, model } = settings;
-  if (!existsSync(out)) return;
-  if (!statSync(out).isDirectory()) throw new QdoraError("output_dir", `${out} is a file`, "name a folder", { exitCode: 2 });
-  if (existsSync(model) && (await realpath(out)) === (await realpath(model))) {
+  const { output_dir: out, model, init_adapter: adapter } = settings;
+  let found = resolve(out);
+  while (!existsSync(found)) found = dirname(found);
+  if (!statSync(found).isDirectory()) throw new QdoraError("output_dir", `${found} is a file`, "name a folder", { exitCode: 2 });
+  await access(found, constants.W_OK).catch((cause: unknown) => {
+    throw new QdoraError("output_dir", `${found} may not be written`, "name another folder, or change its permissions", { cause });
+  });
+  if (await isSameFolder(out, model)) {
     throw new QdoraError("output_dir", `${out} is the model folder`, "name another folder, so that the base model stays as it is", { exitCode: 2 });
+  }
+  if (adapter !== undefined && (await isSameFolder(out, adapter))) {
+    throw new QdoraError("output_dir", `${out} is the init_adapter folder`, "name another folder, so that the first adapter stays as it is", { exitCode: 2 });
+  }
+}
+
+const isSameFolder = async (a: string, b: string): Promise<boolean> =>
+  existsSync(a) && existsSync(b) && (await realpath(a)) === (await realpath(b));
+
+/** Makes the folder. Files of an earlier run in it are deleted, so that none of them can be taken for this run's. */
+export async function openOutputFolder(out: string): Promise<void> {
+  await mkdir(out, { recursive: true });
+  if (!existsSync(join(out, CONFIG_FILE))) return;
+  for (const name of await readdir(out)) {
+    if (RUN_FILES.has(name.replace(/\.[0-9a-f]{12}\.tmp$/, ""))) await rm(join(out, name));
   }
 }
 
@@ -29,7 +56,7 @@ export async function writeOutput(run: PreparedRun, adapter: ReadonlyMap<string,
   await mkdir(out, { recursive: true });
   for (const name of TOKENIZER_FILES) {
     const source = join(settings.model, name);
-    if (existsSync(source)) await copyFile(source, join(out, name));
+    if (existsSync(source)) await writeFileAtomic(join(out, name), await readFile(source));
   }
   await writeFileAtomic(join(out, "README.md"), modelCard(run, lastLoss));
   await writePeftAdapter(out, peftConfig(run), adapterToPeft(run.layout, adapter));
@@ -38,6 +65,7 @@ export async function writeOutput(run: PreparedRun, adapter: ReadonlyMap<string,
 /** The adapter_config.json of a run, with PEFT's names. */
 export function peftConfig(run: PreparedRun): PeftConfig {
   const { settings } = run;
+  const { target_modules: targets, exclude_modules: excluded } = settings;
   const roles = [...new Set([...run.layout.modules.keys()].map((path) => path.split(".").at(-1) ?? path))].toSorted();
   return {
     base_model_name_or_path: settings.model,
@@ -46,8 +74,8 @@ export function peftConfig(run: PreparedRun): PeftConfig {
     lora_dropout: settings.dropout,
     use_dora: settings.use_dora,
     use_rslora: settings.use_rslora,
-    target_modules: settings.target_modules === "all-linear" || Array.isArray(settings.target_modules) ? roles : (settings.target_modules as string),
-    exclude_modules: typeof settings.exclude_modules === "string" ? settings.exclude_modules : settings.exclude_modules && [...settings.exclude_modules],
+    target_modules: isAllLinear(targets) ? roles : typeof targets === "string" ? targets : [...targets],
+    exclude_modules: typeof excluded === "string" ? excluded : excluded && [...excluded],
     rank_pattern: { ...settings.rank_pattern },
     alpha_pattern: { ...settings.alpha_pattern },
   } as PeftConfig;

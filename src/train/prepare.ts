@@ -1,13 +1,16 @@
 /** Everything about a run that needs no GPU: model shapes, data, adapter layout, programs and the exact memory plan. */
 import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
+import { adapterFromPeft } from "../adapter/peft.js";
 import { targetModules, type AdapterSettings } from "../adapter/targets.js";
 import { longestMicroBatchTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
+import { QdoraError } from "../formats/error.js";
+import { readPeftAdapter } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
-import { linearFormats, storedFormat } from "../model/load.js";
+import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
 import { evaluationProgram, microBatchProgram, streamTensors, type BuildSizes, type StreamTensors } from "../model/programs.js";
 import { modelTensors, type ModelTensors } from "../model/tensors.js";
@@ -52,11 +55,12 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 
 /** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
 export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
-  const arch = await readArchitecture(settings.model);
-  const modules = allModules(arch);
+  const { arch, ...storage } = await readModel(settings);
   const adapter = adapterSettings(settings);
-  const layout = adapterLayout(targetModules(modules, adapter), adapter, (m) => m.layer);
-  const storage = await readStorage(settings, arch);
+  const layout = adapterLayout(targetModules(allModules(arch), adapter), adapter, (m) => m.layer);
+  // The session reads it when it needs it; a wrong one is refused before the model is loaded.
+  const { init_adapter: initial } = settings;
+  if (initial !== undefined) adapterFromPeft(layout, await readPeftAdapter(initial), initial);
   const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
   const usable = "error" in tokenizer ? undefined : tokenizer;
   const dataset = await loadDataset({
@@ -64,10 +68,15 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     maxSeqLength: settings.max_seq_length, trainOnPrompt: settings.train_on_prompt, packing: settings.packing,
     valSize: settings.val_size, seed: settings.seed,
   });
+  const positions = longestRow(dataset);
+  if (positions > arch.maxPositions) {
+    throw new QdoraError("max_seq_length", `the longest row has ${positions} tokens (limit ${arch.maxPositions}, the positions of this model)`,
+      `use --max-seq-length ${arch.maxPositions} or less`, { exitCode: 2 });
+  }
   const perEpoch = stepsPerEpoch(dataset.units.length, settings.batch_size, settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps ?? Math.max(1, Math.ceil(settings.epochs * perEpoch));
   const capacity = longestMicroBatchTokens(dataset, settings.batch_size);
-  const model = modelTensors(arch, { ...storage, positions: longestRow(dataset), maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: layout });
+  const model = modelTensors(arch, { ...storage, positions, maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: layout });
   const stream = streamTensors(capacity);
   const sizes: BuildSizes = { N: capacity, capacity, checkpointing: settings.gradient_checkpointing };
   const programs = [
@@ -83,11 +92,23 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   };
 }
 
-async function readStorage(settings: TrainingSettings, arch: Architecture) {
+/** @throws QdoraError when the plan does not fit the limit */
+export function checkMemoryLimit(run: PreparedRun): void {
+  const limit = run.settings.memory_limit;
+  if (limit === undefined || run.plan.totalBytes <= limit) return;
+  throw new QdoraError("memory_limit", `the plan needs ${run.plan.totalBytes} bytes on the GPU (limit ${limit})`,
+    "lower max_seq_length, batch_size or rank, or use gradient_checkpointing full; `--dry-run` shows the plan");
+}
+
+/** Shapes of the model and how its weights are stored; all headers are checked. */
+async function readModel(settings: TrainingSettings) {
   const checkpoint = await openCheckpoint(settings.model);
   try {
+    const arch = await readArchitecture(settings.model);
+    await checkModelHeaders(checkpoint, arch);
     const table = storedFormat(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
     return {
+      arch,
       linear: await linearFormats(checkpoint, arch, settings.quant, settings.double_quant),
       table,
       head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
