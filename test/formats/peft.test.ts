@@ -92,10 +92,9 @@ describe("readPeftConfig", () => {
     });
   });
 
-  it("does not mind how an adapter was initialised or which task it is for", async () => {
+  it("does not mind which task an adapter is for, nor keys without a meaning", async () => {
     const config = await readPeftConfig(
       withConfig({
-        init_lora_weights: "gaussian",
         task_type: null,
         eva_config: { rho: 2 },
         modules_to_save: [],
@@ -104,6 +103,13 @@ describe("readPeftConfig", () => {
     );
     expect(config.r).toBe(8);
   });
+
+  it.each([true, false, null, "gaussian", "eva", "orthogonal"])(
+    "takes init_lora_weights %j, which leaves the base as it is",
+    async (init_lora_weights) => {
+      expect(await readPeftConfig(withConfig({ init_lora_weights }))).toMatchObject({ init_lora_weights });
+    },
+  );
 
   it.each<readonly [string, unknown]>([
     ["peft_type", "IA3"],
@@ -133,6 +139,12 @@ describe("readPeftConfig", () => {
     ["arrow_config", { top_k: 3 }],
     ["kasa_config", { beta: 1 }],
     ["monteclora_config", { n: 1 }],
+    ["init_lora_weights", "pissa"],
+    ["init_lora_weights", "pissa_niter_16"],
+    ["init_lora_weights", "olora"],
+    ["init_lora_weights", "corda"],
+    ["init_lora_weights", "loftq"],
+    ["init_lora_weights", "not known yet"],
   ])("refuses %s: %j", async (key, value) => {
     await expectRefusal(
       readPeftConfig(withConfig({ [key]: value })),
