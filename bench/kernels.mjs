@@ -3,6 +3,7 @@
 import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
 import { callProductBackward, callProductForward } from "../dist/kernels/product.js";
+import { doubleQuantLayout } from "../dist/kernels/weight.js";
 import { acceptedVariants, Executor } from "../dist/program/executor.js";
 import { planMemory } from "../dist/program/planner.js";
 import { tensor, tensorBytes } from "../dist/program/tensor.js";
@@ -30,12 +31,11 @@ const given = (name, shape, dtype = "f32") => tensor(name, shape, dtype, "cache"
 function weight(format, inputs, out) {
   if (!format.startsWith("nf4")) return { format, out, in: inputs, values: given("values", [out, inputs], format) };
   const blocks = (inputs * out) / 64;
-  const isNested = format !== "nf4";
+  const doubleQuant = format !== "nf4";
   return {
-    format: "nf4", out, in: inputs, blockSize: 64,
+    format: "nf4", out, in: inputs, blockSize: 64, doubleQuant,
     codes: given("codes", [out, inputs / 8], "u32"),
-    absmax: given("absmax", [blocks], isNested ? "u8" : "f32"),
-    ...(isNested && { nested: given("nested", [257 + Math.ceil(blocks / 256)]) }),
+    absmax: doubleQuant ? given("absmax", [doubleQuantLayout(blocks).words], "u32") : given("absmax", [blocks]),
   };
 }
 

@@ -32,21 +32,20 @@ async function qdora(command, onLine = () => {}) {
   });
   const output = await text(child.stdout);
   const [code, signal] = await closed;
-  if (code === 0) return output;
-  say(lines.join("\n"));
-  say(`The demo stopped: qdora ${command[0]} ended with ${signal ?? `exit code ${code}`}.`);
-  process.exit(code ?? 1);
+  if (code !== 0) {
+    say(lines.join("\n"));
+    say(`The demo stopped: qdora ${command[0]} ended with ${signal ?? `exit code ${code}`}.`);
+    process.exit(code ?? 1);
+  }
+  return output;
 }
 
 /** The model's greedy answer to the question, indented. */
 async function answer(model, ...more) {
-  const json = await qdora([
-    "generate",
-    ...["--model", model, "--chat", "--prompt", QUESTION, "--max-new-tokens", "80", "--json"],
-    ...more,
-  ]);
-  return JSON.parse(json)
-    .text.trimEnd()
+  const flags = ["--model", model, "--chat", "--prompt", QUESTION, "--max-new-tokens", "80", "--json"];
+  const { text: said } = JSON.parse(await qdora(["generate", ...flags, ...more]));
+  return said
+    .trimEnd()
     .split("\n")
     .map((line) => `    ${line}`)
     .join("\n");
@@ -77,7 +76,10 @@ say(`Asked before: ${QUESTION}`);
 say(await answer(model));
 say();
 say(`Fine-tuning with ${CONFIG}:`);
-await qdora(["finetune", "--config", CONFIG, ...logging, ...process.argv.slice(2), "--output-dir", folder], showProgress);
+await qdora(
+  ["finetune", "--config", CONFIG, ...logging, ...process.argv.slice(2), "--output-dir", folder],
+  showProgress,
+);
 say();
 say(`Asked after: ${QUESTION}`);
 say(await answer(model, "--adapter", folder));

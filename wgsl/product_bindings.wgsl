@@ -10,6 +10,7 @@ struct Sizes {
   yRow: u32,
   yColumn: u32,
   yStride: u32,
+  codesWord: u32,
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
 #if X_VEC4
@@ -19,9 +20,8 @@ struct Sizes {
 #endif
 #if NF4
 @group(0) @binding(2) var<storage, read> codes: array<u32>; // [out, ceil(in / 8)]
-#if NESTED
-@group(0) @binding(3) var<storage, read> absmax: array<u32>; // [blocks / 4] four u8
-@group(0) @binding(4) var<storage, read> nested: array<f32>; // [257 + blocks / 256] map, offset, absmax of absmax
+#if DOUBLE
+@group(0) @binding(3) var<storage, read> absmax: array<u32>; // bits of 256 map entries, offset, absmax of absmax; at codesWord [blocks / 4] four codes
 #else
 @group(0) @binding(3) var<storage, read> absmax: array<f32>; // [blocks]
 #endif
@@ -71,9 +71,9 @@ fn finish(t: u32, j: u32, sum: f32) {
 
 // absmax of a block.
 fn block_scale(block: u32) -> f32 {
-#if NESTED
-  let code = (absmax[block / 4u] >> (8u * (block % 4u))) & 255u;
-  return nested[code] * nested[257u + block / 256u] + nested[256];
+#if DOUBLE
+  let code = (absmax[sizes.codesWord + block / 4u] >> (8u * (block % 4u))) & 255u;
+  return bitcast<f32>(absmax[code]) * bitcast<f32>(absmax[257u + block / 256u]) + bitcast<f32>(absmax[256]);
 #else
   return absmax[block];
 #endif

@@ -9,13 +9,13 @@ import { softwareVariant } from "./product_software.js";
 import { tileVariant } from "./product_tile.js";
 import { productTwin } from "./product_twin.js";
 import { vectorVariant } from "./product_vector.js";
-import type { Weight } from "./weight.js";
+import { doubleQuantLayout, type Weight } from "./weight.js";
 
 function productKernel(name: string, yAccess: Access): Kernel {
   return {
     name,
     bindings: {
-      x: "read", codes: "read", absmax: "read", nested: "read", values: "read", p: "read", b: "read",
+      x: "read", codes: "read", absmax: "read", values: "read", p: "read", b: "read",
       scale_bias: "read", residual: "read", y: yAccess,
     },
     variants: [softwareVariant, vectorVariant, tileVariant],
@@ -34,7 +34,7 @@ export const denseProductBackwardAdd = productKernel("dense_product_backward_add
 function productCost(call: Call): Cost {
   const [N, K, M, rank] = [size(call, "N"), size(call, "K"), size(call, "M"), size(call, "rank")];
   let bytes = 4 * N * (K + M + rank);
-  for (const name of ["codes", "absmax", "nested", "values", "b", "scale_bias"]) {
+  for (const name of ["codes", "absmax", "values", "b", "scale_bias"]) {
     const t = call.tensors[name];
     if (t) bytes += tensorBytes(t);
   }
@@ -45,13 +45,13 @@ function productCost(call: Call): Cost {
 
 function weightTensors(w: Weight): Record<string, Tensor> {
   if (w.format !== "nf4") return { values: w.values };
-  return { codes: w.codes, absmax: w.absmax, ...(w.nested && { nested: w.nested }) };
+  return { codes: w.codes, absmax: w.absmax };
 }
 
 function weightOptions(w: Weight): Defines {
   switch (w.format) {
     case "nf4":
-      return { NF4: true, BLOCK: w.blockSize, NESTED: w.nested !== undefined };
+      return { NF4: true, BLOCK: w.blockSize, DOUBLE: w.doubleQuant };
     case "bf16":
       return { BF16: true };
     case "f16":
@@ -62,6 +62,10 @@ function weightOptions(w: Weight): Defines {
       throw new Error(`unknown weight format ${String(w satisfies never)}`);
   }
 }
+
+/** Where the codes of double-quantised block maxima start; 0 for other weights. */
+const codesWord = (w: Weight): number =>
+  w.format === "nf4" && w.doubleQuant ? doubleQuantLayout(Math.ceil((w.out * w.in) / w.blockSize)).codesWord : 0;
 
 function checkRows(label: string, t: Tensor, rows: number, stride: number): void {
   if (rows * stride > elementCount(t)) throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${rows} rows of ${stride}`);
@@ -93,7 +97,7 @@ export function callProductForward(
   const sizes = {
     N: s.N, K: weight.in, M: weight.out, rank: hasLowrank ? s.rank ?? 0 : 0,
     xRow: s.xRow ?? 0, xColumn: 0, xStride: weight.in,
-    yRow: s.yRow ?? 0, yColumn: s.yColumn ?? 0, yStride: s.yStride ?? weight.out,
+    yRow: s.yRow ?? 0, yColumn: s.yColumn ?? 0, yStride: s.yStride ?? weight.out, codesWord: codesWord(weight),
   };
   checkRows(label, x, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, y, sizes.yRow + s.N, sizes.yStride);
@@ -131,7 +135,7 @@ export function callProductBackward(
   const sizes = {
     N: s.N, K: weight.out, M: weight.in, rank: hasLowrank ? s.rank ?? 0 : 0,
     xRow: s.eRow ?? 0, xColumn: s.eColumn ?? 0, xStride: s.eStride ?? weight.out,
-    yRow: s.dxRow ?? 0, yColumn: 0, yStride: weight.in,
+    yRow: s.dxRow ?? 0, yColumn: 0, yStride: weight.in, codesWord: codesWord(weight),
   };
   checkRows(label, e, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, dx, sizes.yRow + s.N, sizes.yStride);

@@ -10,22 +10,24 @@ export function decodeWeight(memory: TwinMemory, call: Call, out: number, inputs
     return w;
   }
   const [codes, absmax] = [bound(memory, "codes"), bound(memory, "absmax")];
-  const nested = option(call, "NESTED") ? bound(memory, "nested") : undefined;
+  const scale = option(call, "DOUBLE") ? doubleScale(absmax, size(call, "codesWord")) : (i: number): number => absmax[i]!;
   const block = option(call, "BLOCK");
   const words = Math.ceil(inputs / 8);
   for (let row = 0; row < out; row++) {
     for (let k = 0; k < inputs; k++) {
       const code = (codes[row * words + (k >> 3)]! >>> (4 * ((k & 7) ^ 1))) & 15;
-      w[row * inputs + k] = NF4_TABLE[code]! * blockScale(absmax, nested, Math.floor((row * inputs + k) / block));
+      w[row * inputs + k] = NF4_TABLE[code]! * scale(Math.floor((row * inputs + k) / block));
     }
   }
   return w;
 }
 
-/** absmax of a block. The kernels round the double-quantised value to f32, as bitsandbytes does. */
-function blockScale(absmax: NumberArray, nested: NumberArray | undefined, block: number): number {
-  const stored = absmax[block]!;
-  return nested ? Math.fround(nested[stored]! * nested[257 + (block >> 8)]! + nested[256]!) : stored;
+/** absmax of a block from its double-quantised form, rounded to f32 as bitsandbytes does. */
+function doubleScale(absmax: NumberArray, codesWord: number): (block: number) => number {
+  const words = Uint32Array.from(absmax);
+  const floats = new Float32Array(words.buffer);
+  const codes = new Uint8Array(words.buffer, 4 * codesWord);
+  return (block) => Math.fround(floats[codes[block]!]! * floats[257 + (block >> 8)]! + floats[256]!);
 }
 
 /** y = epilogue(x op(W) + p op(B)); op transposes in forward only. */

@@ -19,10 +19,19 @@ export interface Nf4Weight {
   readonly blockSize: number;
   /** u32 [out, ceil(in / 8)]: bitsandbytes' bytes, each row padded to whole words. In a byte the first value is the high nibble. */
   readonly codes: Tensor;
-  /** [ceil(out * in / blockSize)] f32, or u8 codes of the 8-bit map with double quantisation. */
+  /** Block maxima: f32 [blocks]; with double quantisation u32 as `doubleQuantLayout` says. */
   readonly absmax: Tensor;
-  /** Double quantisation: f32 [257 + ceil(blocks / 256)] = the 256 map entries, the offset, the nested absmax. */
-  readonly nested?: Tensor;
+  readonly doubleQuant: boolean;
+}
+
+/**
+ * Double-quantised block maxima in one tensor of u32, so that a product needs one binding less: the bits of 256 map entries, of the
+ * offset, of one nested absmax per 256 blocks; then the 8-bit codes of all blocks, four to a word.
+ * @returns the first word of the codes, and the words in all
+ */
+export function doubleQuantLayout(blocks: number): { readonly codesWord: number; readonly words: number } {
+  const codesWord = 257 + Math.ceil(blocks / 256);
+  return { codesWord, words: codesWord + Math.ceil(blocks / 4) };
 }
 
 /** A frozen matrix W [out, in]. */
@@ -38,7 +47,7 @@ export function weightBytes(w: Weight): number {
     case "f16":
       return 2 * count;
     case "nf4":
-      return count / 2 + (w.nested ? 1 : 4) * Math.ceil(count / w.blockSize);
+      return count / 2 + (w.doubleQuant ? 1 : 4) * Math.ceil(count / w.blockSize);
     default:
       throw new Error(`unknown weight format ${String(w satisfies never)}`);
   }

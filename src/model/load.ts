@@ -7,7 +7,7 @@ import { openCheckpoint, readAsF32, type Checkpoint } from "../formats/checkpoin
 import { QdoraError } from "../formats/error.js";
 import type { TensorEntry } from "../formats/safetensors.js";
 import { f32ToBf16, f32ToF16 } from "../formats/floats.js";
-import type { DenseFormat, Nf4Weight } from "../kernels/weight.js";
+import { doubleQuantLayout, type DenseFormat, type Nf4Weight } from "../kernels/weight.js";
 import { dequantizeAbsmax, DYNAMIC_MAP, quantizeAbsmax } from "../quant/double.js";
 import { dequantizeNf4, findNonFinite, quantizeNf4 } from "../quant/nf4.js";
 import type { Linear } from "../adapter/linear.js";
@@ -208,10 +208,10 @@ async function quantizeLinear(checkpoint: Checkpoint, m: LinearModule, weight: N
     const piece = quantizeNf4(await readFinite(checkpoint, entry, row * m.in, count), weight.blockSize);
     absmax.set(piece.absmax, (row * m.in) / weight.blockSize);
     await writeCodes(weight, piece.codes, row, count / m.in, sink);
-    if (squares && !weight.nested) addSquares(squares, dequantizeNf4(piece.codes, piece.absmax, count, weight.blockSize), row * m.in, m.in);
+    if (squares && !weight.doubleQuant) addSquares(squares, dequantizeNf4(piece.codes, piece.absmax, count, weight.blockSize), row * m.in, m.in);
     else if (squares) codesOf.set(row, piece.codes);
   }
-  if (!weight.nested) {
+  if (!weight.doubleQuant) {
     await sink.write(weight.absmax, bytesOf(absmax));
     return;
   }
@@ -238,13 +238,14 @@ async function loadReadyNf4(ready: BnbNf4, m: LinearModule, weight: Nf4Weight, s
 async function writeDouble(
   weight: Nf4Weight, double: { readonly codes: Uint8Array; readonly nestedAbsmax: Float32Array; readonly offset: number }, map: Float32Array, sink: TensorSink,
 ): Promise<void> {
-  if (!weight.nested) throw new Error("no place for double-quantised block maxima");
-  const nested = new Float32Array(257 + double.nestedAbsmax.length);
-  nested.set(map);
-  nested[256] = double.offset;
-  nested.set(double.nestedAbsmax, 257);
-  await sink.write(weight.absmax, padded(double.codes));
-  await sink.write(weight.nested, bytesOf(nested));
+  const { codesWord, words } = doubleQuantLayout(double.codes.length);
+  const packed = new Uint32Array(words);
+  const floats = new Float32Array(packed.buffer);
+  floats.set(map);
+  floats[256] = double.offset;
+  floats.set(double.nestedAbsmax, 257);
+  new Uint8Array(packed.buffer).set(double.codes, 4 * codesWord);
+  await sink.write(weight.absmax, bytesOf(packed));
 }
 
 /** bitsandbytes' bytes of whole rows; rows that are no whole number of u32 are padded. */

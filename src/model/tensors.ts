@@ -1,7 +1,7 @@
 /** The tensors of a model by their checkpoint names: what the loader fills and the programs bind. */
 import type { AdapterLayout } from "../adapter/layout.js";
 import type { Linear } from "../adapter/linear.js";
-import type { DenseFormat, DenseWeight, Weight } from "../kernels/weight.js";
+import { doubleQuantLayout, type DenseFormat, type DenseWeight, type Weight } from "../kernels/weight.js";
 import { tensor, type Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
 import { layerModules, layerPath, type LinearModule, type Role } from "./modules.js";
@@ -94,12 +94,13 @@ function linearWeight(m: LinearModule, how: LinearFormat): Weight {
     return { format: how.format, out: m.out, in: m.in, values: tensor(name, [m.out, m.in], how.format, "weight") };
   }
   const blocks = Math.ceil((m.out * m.in) / how.blockSize);
-  const nested = how.doubleQuant ? { nested: tensor(`${name}.nested`, [257 + Math.ceil(blocks / 256)], "f32", "weight") } : {};
   return {
     format: "nf4", out: m.out, in: m.in, blockSize: how.blockSize,
     codes: tensor(`${name}.codes`, [m.out, Math.ceil(m.in / 8)], "u32", "weight"),
-    absmax: tensor(`${name}.absmax`, [blocks], how.doubleQuant ? "u8" : "f32", "weight"),
-    ...nested,
+    absmax: how.doubleQuant
+      ? tensor(`${name}.absmax`, [doubleQuantLayout(blocks).words], "u32", "weight")
+      : tensor(`${name}.absmax`, [blocks], "f32", "weight"),
+    doubleQuant: how.doubleQuant,
   };
 }
 

@@ -134,7 +134,7 @@ describe("product twins", () => {
     const x = Float64Array.from(randomF32(c.N * c.in, 10));
     const a = Float64Array.from(randomF32(3 * c.in, 11));
     const low = Float64Array.from(randomF32(c.out * 3, 12));
-    const weight = { codes: f.data["codes"] as NumberArray, absmax: f.data["absmax"] as NumberArray, nested: f.data["nested"] as NumberArray };
+    const weight = { codes: f.data["codes"] as NumberArray, absmax: f.data["absmax"] as NumberArray };
     // The low-rank branch as a chain: p = x aT forward, q = e low backward.
     const times = (rows: Float64Array, length: number, at: (k: number, r: number) => number): Float64Array =>
       Float64Array.from({ length: c.N * 3 }, (_, i) => {

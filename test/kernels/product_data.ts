@@ -1,6 +1,6 @@
 /** Weights of every format with seeded content, for the tests of the products. */
 import { f32ToBf16, f32ToF16 } from "../../src/formats/floats.js";
-import type { Weight } from "../../src/kernels/weight.js";
+import { doubleQuantLayout, type Weight } from "../../src/kernels/weight.js";
 import { given, random, randomF32 } from "./harness.js";
 
 export type TestFormat = Weight["format"] | "nf4 nested";
@@ -27,22 +27,25 @@ export function testWeight(format: TestFormat, out: number, inputs: number, bloc
       const next = random(seed);
       const bits = (count: number): Uint32Array => Uint32Array.from({ length: count }, () => Math.floor(Math.abs(next()) * 1e9) & 0xffff);
       const codes = bits(out * Math.ceil(inputs / 8)).map((low, i) => (low | ((low * 40503 + i * 977) << 16)) >>> 0);
-      const nestedValues = Float32Array.from({ length: 257 + Math.ceil(blocks / 256) }, (_, i) =>
-        i < 256 ? (i - 127.5) / 128 : i === 256 ? 1.5 : 0.5 + 0.1 * (i - 256));
-      const absmax = isNested
-        ? Uint8Array.from(bits(blocks), (v) => v & 255)
-        : randomF32(blocks, seed + 1).map((v) => 0.1 + Math.abs(v));
       return {
         weight: {
-          format: "nf4", out, in: inputs, blockSize,
+          format: "nf4", out, in: inputs, blockSize, doubleQuant: isNested,
           codes: given("w.codes", [out, Math.ceil(inputs / 8)], "u32"),
-          absmax: given("w.absmax", [blocks], isNested ? "u8" : "f32"),
-          ...(isNested && { nested: given("w.nested", [nestedValues.length]) }),
+          absmax: isNested ? given("w.absmax", [doubleQuantLayout(blocks).words], "u32") : given("w.absmax", [blocks]),
         },
-        data: { codes, absmax, ...(isNested && { nested: nestedValues }) },
+        data: { codes, absmax: isNested ? doubleQuantised(blocks, bits(blocks)) : randomF32(blocks, seed + 1).map((v) => 0.1 + Math.abs(v)) },
       };
     }
     default:
       throw new Error(String(format satisfies never));
   }
+}
+
+function doubleQuantised(blocks: number, codes: Uint32Array): Uint32Array {
+  const { codesWord, words } = doubleQuantLayout(blocks);
+  const packed = new Uint32Array(words);
+  const floats = new Float32Array(packed.buffer);
+  for (let i = 0; i < codesWord; i++) floats[i] = i < 256 ? (i - 127.5) / 128 : i === 256 ? 1.5 : 0.5 + 0.1 * (i - 256);
+  new Uint8Array(packed.buffer).set(codes.map((v) => v & 255), 4 * codesWord);
+  return packed;
 }
