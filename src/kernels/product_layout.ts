@@ -1,5 +1,4 @@
 /** What the variants of the products ask about a call. */
-import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call } from "../program/kernel.js";
 
 /** Row length of W. */
@@ -23,7 +22,3 @@ export const hasVec4Low = (call: Call): boolean => size(call, option(call, "BACK
 /** Whether rows of an NF4 weight are whole blocks of whole words. */
 export const isAligned = (call: Call): boolean =>
   option(call, "NF4") === 1 && rowLength(call) % 8 === 0 && rowLength(call) % option(call, "BLOCK") === 0;
-
-/** Up to nine buffers are bound: double-quantised NF4, low rank, scale and residual together; WebGPU promises eight. */
-export const fitsBindings = (call: Call, traits: AdapterTraits): boolean =>
-  Object.keys(call.tensors).length <= traits.maxStorageBuffers;

@@ -4,7 +4,7 @@
  */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32, isPacked } from "./product_layout.js";
+import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32, isPacked } from "./product_layout.js";
 
 /** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
 const KT = 64;
@@ -51,7 +51,6 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
 function accepts(call: Call, traits: AdapterTraits): boolean {
   const S = traits.subgroupMaxSize;
   if (!traits.isSoftware || S !== traits.subgroupMinSize || ![4, 8, 16].includes(S)) return false;
-  if (!fitsBindings(call, traits)) return false;
   return option(call, "NF4") ? isAligned(call) && option(call, "BLOCK") % KT === 0 : hasVec4Weights(call);
 }
 

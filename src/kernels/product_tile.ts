@@ -1,6 +1,6 @@
 /** Products for any GPU: register tiles over workgroup memory, no features needed. */
 import { size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { fitsBindings, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
 
 const DEPTH = 16;
 /**
@@ -21,7 +21,7 @@ const defines = (call: Call): Defines => ({
 export const tileVariant: Variant = {
   name: "tile",
   file: "product_tile.wgsl",
-  accepts: fitsBindings,
+  accepts: () => true,
   defines,
   grid: (call) => [
     Math.ceil(size(call, "M") / (4 * SHAPE.THREAD_COLUMNS * SHAPE.COLUMN_QUADS)),

@@ -1,6 +1,6 @@
 /** Products forward of one to four tokens (generation) for any GPU: lanes along K, no features needed. */
 import { grid1d, option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { fitsBindings, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import { hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
 
 const LANES = 64;
 const MAX_TOKENS = 4;
@@ -21,9 +21,9 @@ function defines(call: Call): Defines {
 export const vectorVariant: Variant = {
   name: "vector",
   file: "product_vector.wgsl",
-  accepts: (call, traits) => {
+  accepts: (call) => {
     const N = size(call, "N");
-    return !option(call, "BACKWARD") && N >= 1 && N <= MAX_TOKENS && fitsBindings(call, traits);
+    return !option(call, "BACKWARD") && N >= 1 && N <= MAX_TOKENS;
   },
   defines,
   grid: (call, d) => {

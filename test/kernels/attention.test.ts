@@ -9,7 +9,7 @@ import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGp
 
 const context = useGpu();
 
-/** f32 dot products, exponentials of errors of some ulp, sums of up to 130 terms against f64; 1e-6 was seen. */
+/** f32 dot products, exponentials of errors of some ulp, sums of up to 130 terms against f64; 1.5e-6 was seen (d_q, d_k), 5e-7 in o. */
 const TOLERANCE = 4e-6;
 
 interface Case {
@@ -119,8 +119,8 @@ describe("attention", () => {
   }
   it("does not overflow where scores are far apart", async () => {
     const { data, calls } = inputs({ lengths: [40], heads: 1, kvHeads: 1, headDim: 64, window: 0 });
-    // Scores of some hundreds: exponentials of differences only. An error of 2^-24 of a score of 500 is 3e-5 of its exponential.
-    await compareWithTwin(context.gpu, calls[0], { tolerance: 1e-4, data: { ...data, q: randomF32(40 * 64, 1, 60) } });
+    // Scores of some hundreds: exponentials of differences only. An error of 2^-24 of a score of 500 can be 3e-5 of its exponential; 2e-7 was seen.
+    await compareWithTwin(context.gpu, calls[0], { tolerance: 3e-5, data: { ...data, q: randomF32(40 * 64, 1, 60) } });
   });
 });
 
@@ -145,7 +145,7 @@ describe("the twins of attention", () => {
   it("gives a sequence of one token its own value", () => {
     const { data, calls } = inputs({ lengths: [2, 1], heads: 1, kvHeads: 1, headDim: 4, window: 0 });
     runTwins(calls.slice(0, 1), data);
-    expect([...data["o"]!.slice(8, 12)]).toEqual([...data["v"]!.slice(8, 12)]);
+    expect(data["o"]!.slice(8, 12)).toEqual(data["v"]!.slice(8, 12));
   });
 });
 

@@ -9,6 +9,7 @@ import { describe, expect, it } from "vitest";
 import { Generator } from "../../src/generate/generator.js";
 import { FIXTURES, floatTensors, readJson } from "../fixture_files.js";
 import { useGpu } from "../kernels/harness.js";
+import { readyMadeNf4 } from "../model/ready_made.js";
 import { wholeLogits } from "../model/whole_logits.js";
 import { trainOnGpu } from "../train/golden_gpu.js";
 import { expectGradients, expectSteps, expectUpdate, goldenConfig, goldenSteps } from "../train/golden_run.js";
@@ -82,13 +83,24 @@ describe("SmolLM2-135M", () => {
 
   it("ten steps of QDoRA as PEFT takes them", async () => {
     const run = join(fixtures, "training");
-    const result = await trainOnGpu(await goldenConfig(run, folder), context.gpu);
+    // The golden run's block maxima follow bitsandbytes' CPU rule; qdora's own follow the CUDA rule, see the next test.
+    const model = await readyMadeNf4(folder);
+    const result = await trainOnGpu(await goldenConfig(run, model), context.gpu);
     // B starts at 0, and Adam turns tiny gradients into full steps: the README allows this much.
-    const tolerance = { loss: 2e-4, gradNorm: 2e-3, update: 2e-2, gradient: 1e-2 };
+    const tolerance = { loss: 2e-4, gradNorm: 1e-3, update: 2e-2, gradient: 5e-3 };
     expectSteps(result.steps, goldenSteps(run), tolerance);
     await expectGradients(run, result.gradients, tolerance, false);
     await expectUpdate(run, result.adapter, tolerance);
     expect(result.ledgerBytes).toBe(result.run.plan.totalBytes);
+    rmSync(model, { recursive: true });
+  });
+
+  it("the same steps with qdora's own double quantisation", async () => {
+    const run = join(fixtures, "training");
+    const config = await goldenConfig(run, folder);
+    const result = await trainOnGpu({ ...config, max_steps: 3, lr_scheduler: "constant" }, context.gpu);
+    // One block maximum in 550 is a step of the 8-bit map off: the README allows 1e-3 in the NLL.
+    for (const [i, step] of result.steps.entries()) expect(Math.abs(step.loss / goldenSteps(run)[i]!.loss - 1)).toBeLessThan(2e-3);
   });
 
   it("qdora finetune takes 20 steps on chats", () => {
