@@ -29,7 +29,9 @@ if (flags.model === "") {
 const [ROWS, LENGTH] = [4, 256];
 const VOCAB = 32000;
 /** Numbers in a fixed order; the time of a step does not depend on what the tokens are. */
-const ids = Array.from({ length: ROWS }, (_, row) => Array.from({ length: LENGTH }, (__, i) => (row * 7919 + i * 104729) % VOCAB));
+const ids = Array.from({ length: ROWS }, (_, row) =>
+  Array.from({ length: LENGTH }, (__, i) => (row * 7919 + i * 104729) % VOCAB),
+);
 const folder = mkdtempSync(join(tmpdir(), "qdora-bench-"));
 const data = join(folder, "rows.jsonl");
 writeFileSync(data, ids.map((input_ids) => JSON.stringify({ input_ids })).join("\n"));
@@ -38,23 +40,44 @@ const gpu = await openGpu();
 
 async function open(use_dora) {
   const config = await resolveFinetuneConfig({
-    model: flags.model, data, output_dir: join(folder, "out"), quant: flags.quant, rank: Number(flags.rank), use_dora, batch_size: ROWS,
-    gradient_accumulation_steps: 1, max_steps: 1000,
+    model: flags.model,
+    data,
+    output_dir: join(folder, "out"),
+    quant: flags.quant,
+    rank: Number(flags.rank),
+    use_dora,
+    batch_size: ROWS,
+    gradient_accumulation_steps: 1,
+    max_steps: 1000,
   });
   const run = await prepareRun(config);
-  const session = await TrainingSession.open(run, gpu, () => {}, () => {});
+  const session = await TrainingSession.open(
+    run,
+    gpu,
+    () => {},
+    () => {},
+  );
   return { run, session, batches: stepBatches(run, 0), times: [], step: 0 };
 }
 
 async function step(side) {
   await side.session.executor.idle();
   const start = performance.now();
-  await side.session.step(side.batches, { step: side.step++, learningRate: 1e-4, weightDecay: 0, maxGradNorm: 1 });
+  await side.session.step(side.batches, {
+    step: side.step++,
+    learningRate: 1e-4,
+    weightDecay: 0,
+    maxGradNorm: 1,
+  });
   return performance.now() - start;
 }
 
 async function profile({ run, session, batches }, name) {
-  const program = microBatchProgram(run.model, run.stream, { N: batches[0].tokens, capacity: run.capacity, checkpointing: "full" });
+  const program = microBatchProgram(run.model, run.stream, {
+    N: batches[0].tokens,
+    capacity: run.capacity,
+    checkpointing: "full",
+  });
   const times = await session.executor.profile(program, { afterUpdate: true });
   const variants = session.executor.variants("micro-batch");
   const rows = new Map();
@@ -67,8 +90,16 @@ async function profile({ run, session, batches }, name) {
     rows.set(key, row);
   }
   console.log(`${name}: one micro-batch, call by call`);
-  console.table([...rows.values()].toSorted((a, b) => b.ms - a.ms).map((r) =>
-    ({ kernel: r.kernel, calls: r.calls, ms: Math.round(r.ms), "GFLOP/s": Math.round(r.gflops / (r.ms / 1000)) })));
+  console.table(
+    [...rows.values()]
+      .toSorted((a, b) => b.ms - a.ms)
+      .map((r) => ({
+        kernel: r.kernel,
+        calls: r.calls,
+        ms: Math.round(r.ms),
+        "GFLOP/s": Math.round(r.gflops / (r.ms / 1000)),
+      })),
+  );
 }
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -100,12 +131,26 @@ try {
   };
   if (flags.json) console.log(JSON.stringify(result));
   else {
-    console.log(`${result.adapter}, ${result.tokens} tokens per optimizer step, rank ${flags.rank}, ${flags.quant}`);
+    console.log(
+      `${result.adapter}, ${result.tokens} tokens per optimizer step, rank ${flags.rank}, ${flags.quant}`,
+    );
     console.table([
-      { method: "LoRA", "ms per step": result.lora_ms, "tok/s": Math.round((result.tokens / result.lora_ms) * 1000), "GPU bytes": result.lora_bytes },
-      { method: "DoRA", "ms per step": result.dora_ms, "tok/s": Math.round((result.tokens / result.dora_ms) * 1000), "GPU bytes": result.dora_bytes },
+      {
+        method: "LoRA",
+        "ms per step": result.lora_ms,
+        "tok/s": Math.round((result.tokens / result.lora_ms) * 1000),
+        "GPU bytes": result.lora_bytes,
+      },
+      {
+        method: "DoRA",
+        "ms per step": result.dora_ms,
+        "tok/s": Math.round((result.tokens / result.dora_ms) * 1000),
+        "GPU bytes": result.dora_bytes,
+      },
     ]);
-    console.log(`DoRA / LoRA: time ${result.time_ratio} (median of ${flags.rounds} pairs), bytes ${result.bytes_ratio}`);
+    console.log(
+      `DoRA / LoRA: time ${result.time_ratio} (median of ${flags.rounds} pairs), bytes ${result.bytes_ratio}`,
+    );
   }
   await lora.session.close();
   await dora.session.close();

@@ -18,7 +18,12 @@ const { values: flags } = parseArgs({
 });
 
 /** [in, out]: the feed-forward of a 135 M Llama, then q_proj and gate_proj of a 1.1 B one. */
-const SHAPES = [[576, 1536], [1536, 576], [2048, 2048], [2048, 5632]];
+const SHAPES = [
+  [576, 1536],
+  [1536, 576],
+  [2048, 2048],
+  [2048, 5632],
+];
 const FORMATS = ["f32", "bf16", "nf4", "nf4 double-quantised"];
 const RANK = 16;
 /** Fewer tokens are generation, which has no backward. */
@@ -29,35 +34,60 @@ const RUN_MS = 50;
 const given = (name, shape, dtype = "f32") => tensor(name, shape, dtype, "cache");
 
 function weight(format, inputs, out) {
-  if (!format.startsWith("nf4")) return { format, out, in: inputs, values: given("values", [out, inputs], format) };
+  if (!format.startsWith("nf4"))
+    return { format, out, in: inputs, values: given("values", [out, inputs], format) };
   const blocks = (inputs * out) / 64;
   const doubleQuant = format !== "nf4";
   return {
-    format: "nf4", out, in: inputs, blockSize: 64, doubleQuant,
+    format: "nf4",
+    out,
+    in: inputs,
+    blockSize: 64,
+    doubleQuant,
     codes: given("codes", [out, inputs / 8], "u32"),
-    absmax: doubleQuant ? given("absmax", [doubleQuantLayout(blocks).words], "u32") : given("absmax", [blocks]),
+    absmax: doubleQuant
+      ? given("absmax", [doubleQuantLayout(blocks).words], "u32")
+      : given("absmax", [blocks]),
   };
 }
 
 function forward(format, N, [inputs, out], rank) {
-  const low = rank && { p: given("p", [N, rank]), b: given("b", [out, rank]), scale_bias: given("scale_bias", [out, 2]) };
-  const t = { x: given("x", [N, inputs]), weight: weight(format, inputs, out), y: given("y", [N, out]), ...low };
+  const low = rank && {
+    p: given("p", [N, rank]),
+    b: given("b", [out, rank]),
+    scale_bias: given("scale_bias", [out, 2]),
+  };
+  const t = {
+    x: given("x", [N, inputs]),
+    weight: weight(format, inputs, out),
+    y: given("y", [N, out]),
+    ...low,
+  };
   return callProductForward("bench", t, { N, rank });
 }
 
 function backward(format, N, [inputs, out], rank) {
   const low = rank && { q: given("q", [N, rank]), a: given("a", [rank, inputs]) };
-  const t = { e: given("e", [N, out]), weight: weight(format, inputs, out), dx: given("dx", [N, inputs]), ...low };
+  const t = {
+    e: given("e", [N, out]),
+    weight: weight(format, inputs, out),
+    dx: given("dx", [N, inputs]),
+    ...low,
+  };
   return callProductBackward("bench", t, { N, rank });
 }
 
 /** The products of one shape; the last two are those of a DoRA step. */
 function products(N, shape) {
-  const kinds = [...FORMATS.map((format) => ({ format, rank: 0 })), { format: "nf4 double-quantised", rank: RANK }];
+  const kinds = [
+    ...FORMATS.map((format) => ({ format, rank: 0 })),
+    { format: "nf4 double-quantised", rank: RANK },
+  ];
   return kinds.flatMap(({ format, rank }) => {
     const name = rank > 0 ? `${format}, rank ${rank}` : format;
     const both = [{ product: `${name} forward`, format, call: forward(format, N, shape, rank) }];
-    if (N >= FEWEST_BACKWARD_TOKENS) both.push({ product: `${name} dX`, format, call: backward(format, N, shape, rank) });
+    if (N >= FEWEST_BACKWARD_TOKENS)
+      both.push({ product: `${name} dX`, format, call: backward(format, N, shape, rank) });
     return both;
   });
 }
@@ -66,7 +96,8 @@ function products(N, shape) {
 function content(name, t) {
   const bytes = new Uint8Array(Math.ceil(tensorBytes(t) / 4) * 4);
   if (name === "codes" || t.dtype === "u8") for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 197) & 255;
-  else if (t.dtype === "bf16") new Uint16Array(bytes.buffer).forEach((_, i, a) => (a[i] = 0x3f00 + ((i * 37) & 127)));
+  else if (t.dtype === "bf16")
+    new Uint16Array(bytes.buffer).forEach((_, i, a) => (a[i] = 0x3f00 + ((i * 37) & 127)));
   else new Float32Array(bytes.buffer).forEach((_, i, a) => (a[i] = ((i * 37) % 101) / 101 - 0.5));
   return bytes;
 }
@@ -86,22 +117,39 @@ async function prepare(gpu, { product, format, call }, variant) {
   await time(1); // compiles
   const repeats = Math.max(1, Math.ceil(RUN_MS / (await time(1))));
   const { flops, bytes } = call.kernel.cost(call);
-  return { product, format, variant: variant.name, flops, bytes, ms: Infinity, time: () => time(repeats), release: () => executor.release() };
+  return {
+    product,
+    format,
+    variant: variant.name,
+    flops,
+    bytes,
+    ms: Infinity,
+    time: () => time(repeats),
+    release: () => executor.release(),
+  };
 }
 
 /** Best of interleaved rounds, so that a busy moment hits all of them alike. */
 async function measure(gpu, N, shape) {
   const prepared = [];
-  for (const p of products(N, shape).filter((each) => `${each.product} ${shape.join("->")}`.includes(flags.only))) {
+  for (const p of products(N, shape).filter((each) =>
+    `${each.product} ${shape.join("->")}`.includes(flags.only),
+  )) {
     for (const variant of acceptedVariants(p.call, gpu)) prepared.push(await prepare(gpu, p, variant));
   }
-  for (let round = 0; round < Number(flags.rounds); round++) for (const p of prepared) p.ms = Math.min(p.ms, await p.time());
+  for (let round = 0; round < Number(flags.rounds); round++)
+    for (const p of prepared) p.ms = Math.min(p.ms, await p.time());
   for (const p of prepared) await p.release();
   const gflops = (p) => p.flops / p.ms / 1e6;
   const bestF32 = Math.max(0, ...prepared.filter((p) => p.format === "f32").map(gflops));
   return prepared.map((p) => ({
-    tokens: N, shape: shape.join("->"), product: p.product, variant: p.variant, gflops: gflops(p),
-    gigabytesPerSecond: p.bytes / p.ms / 1e6, shareOfBestF32: bestF32 > 0 ? gflops(p) / bestF32 : null,
+    tokens: N,
+    shape: shape.join("->"),
+    product: p.product,
+    variant: p.variant,
+    gflops: gflops(p),
+    gigabytesPerSecond: p.bytes / p.ms / 1e6,
+    shareOfBestF32: bestF32 > 0 ? gflops(p) / bestF32 : null,
   }));
 }
 
@@ -109,7 +157,9 @@ const gpu = await openGpu();
 const rows = [];
 if (!flags.json) {
   console.log(`${gpu.traits.name}, best of ${flags.rounds} interleaved rounds\n`);
-  console.log("| tokens | in->out | product | variant | GFLOP/s | GB/s | of best f32 |\n|---|---|---|---|---|---|---|");
+  console.log(
+    "| tokens | in->out | product | variant | GFLOP/s | GB/s | of best f32 |\n|---|---|---|---|---|---|---|",
+  );
 }
 for (const N of flags.tokens.split(",").map(Number)) {
   for (const shape of SHAPES) {

@@ -7,13 +7,18 @@ import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
 
-const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
 
 /** Commander's complaint in the form of all errors. */
 const usageError =
   (help: string) =>
   (text: string, write: (text: string) => void): void => {
-    const [fact = "", suggestion] = text.replace(/^error: /, "").trim().split("\n");
+    const [fact = "", suggestion] = text
+      .replace(/^error: /, "")
+      .trim()
+      .split("\n");
     const hint = suggestion?.replace(/^\(Did (.*)\)$/, "did $1") ?? `\`${help} --help\` lists what there is`;
     write(`error: usage: ${fact}\nhint: ${hint}\n`);
   };

@@ -6,7 +6,8 @@ import { openCheckpointFile, readAsF32 } from "../src/formats/checkpoint.js";
 
 export const FIXTURES = fileURLToPath(new URL("fixtures", import.meta.url));
 
-export const readJson = <T>(...path: readonly string[]): T => JSON.parse(readFileSync(join(...path), "utf8")) as T;
+export const readJson = (...path: readonly string[]): unknown =>
+  JSON.parse(readFileSync(join(...path), "utf8"));
 
 /** All float tensors of a safetensors file, in f32. */
 export async function floatTensors(path: string): Promise<ReadonlyMap<string, Float32Array>> {
@@ -20,7 +21,10 @@ export async function floatTensors(path: string): Promise<ReadonlyMap<string, Fl
 }
 
 /** One integer tensor (I64 or I32) of a safetensors file. */
-export async function integers(path: string, name: string): Promise<{ readonly shape: readonly number[]; readonly values: readonly number[] }> {
+export async function integers(
+  path: string,
+  name: string,
+): Promise<{ readonly shape: readonly number[]; readonly values: readonly number[] }> {
   const file = await openCheckpointFile(path);
   const entry = file.tensors.get(name);
   if (!entry) throw new Error(`${path} has no ${name}`);
@@ -28,6 +32,8 @@ export async function integers(path: string, name: string): Promise<{ readonly s
   await file.close();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const isLong = entry.dtype === "I64";
-  const values = Array.from({ length: bytes.byteLength / (isLong ? 8 : 4) }, (_, i) => (isLong ? Number(view.getBigInt64(8 * i, true)) : view.getInt32(4 * i, true)));
+  const values = Array.from({ length: bytes.byteLength / (isLong ? 8 : 4) }, (_, i) =>
+    isLong ? Number(view.getBigInt64(8 * i, true)) : view.getInt32(4 * i, true),
+  );
   return { shape: entry.shape, values };
 }

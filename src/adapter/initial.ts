@@ -12,10 +12,16 @@ export interface FactorValues {
  * @param rowSquares [out] squared row norms of the (dequantised) base weight; given where the module has a magnitude
  * @param random the run's seeded source; modules draw from it in their order
  */
-export function initialValues(module: ModuleAdapter, rowSquares: Float32Array | undefined, random: RandomSource): FactorValues {
+export function initialValues(
+  module: ModuleAdapter,
+  rowSquares: Float32Array | undefined,
+  random: RandomSource,
+): FactorValues {
   const bound = 1 / Math.sqrt(module.in);
   const a = new Float32Array(module.rank * module.in);
   for (let i = 0; i < a.length; i++) a[i] = (2 * random.nextUniform() - 1) * bound;
   const b = new Float32Array(module.out * module.rank);
-  return module.parameters.magnitude && rowSquares ? { a, b, magnitude: rowSquares.map(Math.sqrt) } : { a, b };
+  return module.parameters.magnitude && rowSquares
+    ? { a, b, magnitude: rowSquares.map(Math.sqrt) }
+    : { a, b };
 }

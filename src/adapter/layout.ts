@@ -49,7 +49,9 @@ type Part = "a" | "b" | "magnitude";
 
 /** Lays out the adapters of the targeted modules. `layerOf` groups them into arenas. */
 export function adapterLayout<M extends ModuleShape>(
-  targets: readonly TargetedModule<M>[], settings: AdapterSettings, layerOf: (module: M) => number,
+  targets: readonly TargetedModule<M>[],
+  settings: AdapterSettings,
+  layerOf: (module: M) => number,
 ): AdapterLayout {
   const modules = new Map<string, ModuleAdapter>();
   const arenas: AdapterArena[] = [];
@@ -75,25 +77,41 @@ export function adapterLayout<M extends ModuleShape>(
     const elements = at;
     const view = (kind: Kind, prefix: string, path: string, part: Part, shape: readonly number[]): Tensor =>
       tensor(`${prefix}.${path}.${part}`, shape, "f32", kind, {
-        name: `${prefix}.${layer}`, bytes: elements * 4, offsetBytes: (offsets.get(`${path} ${part}`) ?? 0) * 4,
+        name: `${prefix}.${layer}`,
+        bytes: elements * 4,
+        offsetBytes: (offsets.get(`${path} ${part}`) ?? 0) * 4,
       });
     const whole = (kind: Kind, prefix: string): Tensor =>
-      tensor(`${prefix}.${layer}`, [elements], "f32", kind, { name: `${prefix}.${layer}`, bytes: elements * 4, offsetBytes: 0 });
+      tensor(`${prefix}.${layer}`, [elements], "f32", kind, {
+        name: `${prefix}.${layer}`,
+        bytes: elements * 4,
+        offsetBytes: 0,
+      });
     const factors = (kind: Kind, prefix: string, t: TargetedModule<M>): FactorTensors => {
       const { path, in: inputs, out } = t.module;
-      const pair = { a: view(kind, prefix, path, "a", [t.rank, inputs]), b: view(kind, prefix, path, "b", [out, t.rank]) };
+      const pair = {
+        a: view(kind, prefix, path, "a", [t.rank, inputs]),
+        b: view(kind, prefix, path, "b", [out, t.rank]),
+      };
       return settings.useDora ? { ...pair, magnitude: view(kind, prefix, path, "magnitude", [out]) } : pair;
     };
     for (const t of members) {
       const { path, in: inputs, out } = t.module;
       parameterCount += t.rank * (inputs + out) + (settings.useDora ? out : 0);
       modules.set(path, {
-        path, in: inputs, out, rank: t.rank, alpha: t.alpha, scaling: t.scaling,
-        parameters: factors("adapter", "adapter", t), gradients: factors("gradient", "gradient", t),
+        path,
+        in: inputs,
+        out,
+        rank: t.rank,
+        alpha: t.alpha,
+        scaling: t.scaling,
+        parameters: factors("adapter", "adapter", t),
+        gradients: factors("gradient", "gradient", t),
       });
     }
     arenas.push({
-      elements, decayEnd,
+      elements,
+      decayEnd,
       parameter: whole("adapter", "adapter"),
       gradient: whole("gradient", "gradient"),
       firstMoment: tensor(`first moment.${layer}`, [elements], "f32", "moment"),

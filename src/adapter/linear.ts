@@ -33,10 +33,22 @@ export function rowNormCalls(linear: Linear): readonly Call[] {
   const label = `${linear.path} row norms`;
   const calls = [
     callProductForward(label, { x: parameters.a, weight: linear.weight, y: product }, { N: rank }),
-    callLowrankDown(label, { x: parameters.a, w: parameters.a, p: gram }, { N: rank, K: adapter.in, rank, alpha: 1, layout: "rows" }),
+    callLowrankDown(
+      label,
+      { x: parameters.a, w: parameters.a, p: gram },
+      { N: rank, K: adapter.in, rank, alpha: 1, layout: "rows" },
+    ),
     callDoraRowNorm(
       label,
-      { product, gram, b: parameters.b, w_squared: rowSquares, magnitude, scale_bias: scaleBias, ...(linear.bias && { bias: linear.bias }) },
+      {
+        product,
+        gram,
+        b: parameters.b,
+        w_squared: rowSquares,
+        magnitude,
+        scale_bias: scaleBias,
+        ...(linear.bias && { bias: linear.bias }),
+      },
       { out, rank, scaling },
     ),
   ];
@@ -48,9 +60,17 @@ export function lowrankCalls(linear: Linear, x: Tensor, p: Tensor | undefined, N
   const { adapter } = linear;
   if (!adapter || !p) return [];
   return [
-    callLowrankDown(`${linear.path} down`, { x, w: adapter.parameters.a, p }, {
-      N, K: adapter.in, rank: adapter.rank, alpha: adapter.scaling, layout: "rows",
-    }),
+    callLowrankDown(
+      `${linear.path} down`,
+      { x, w: adapter.parameters.a, p },
+      {
+        N,
+        K: adapter.in,
+        rank: adapter.rank,
+        alpha: adapter.scaling,
+        layout: "rows",
+      },
+    ),
   ];
 }
 
@@ -66,12 +86,18 @@ export interface ForwardTensors {
 }
 
 /** y = g * (x Wt + p Bt) + bias + residual. */
-export function productCall(linear: Linear, t: ForwardTensors, s: { readonly N: number; readonly yRow?: number }): Call {
+export function productCall(
+  linear: Linear,
+  t: ForwardTensors,
+  s: { readonly N: number; readonly yRow?: number },
+): Call {
   const { adapter } = linear;
   return callProductForward(
     `${linear.path} forward`,
     {
-      x: t.x, weight: linear.weight, y: t.y,
+      x: t.x,
+      weight: linear.weight,
+      y: t.y,
       ...(adapter && t.p && { p: t.p, b: adapter.parameters.b }),
       ...(linear.scaleBias && { scale_bias: linear.scaleBias }),
       ...(t.residual && { residual: t.residual }),
@@ -95,7 +121,11 @@ export interface BackwardTensors {
 }
 
 /** Gradients of A, B and m (accumulated) and of x (written, or added with `accumulate`). */
-export function backwardCalls(linear: Linear, t: BackwardTensors, s: { readonly N: number; readonly capacity: number; readonly accumulate?: boolean }): readonly Call[] {
+export function backwardCalls(
+  linear: Linear,
+  t: BackwardTensors,
+  s: { readonly N: number; readonly capacity: number; readonly accumulate?: boolean },
+): readonly Call[] {
   const { adapter } = linear;
   const { N } = s;
   const calls: Call[] = [];
@@ -108,8 +138,13 @@ export function backwardCalls(linear: Linear, t: BackwardTensors, s: { readonly 
         callDoraBackward(
           `${linear.path} dm`,
           {
-            dy: t.dy, y: t.y, scale_bias: linear.scaleBias, magnitude: parameters.magnitude, magnitude_gradient: gradients.magnitude,
-            ...(t.residual && { residual: t.residual }), ...(t.e && { e: t.e }),
+            dy: t.dy,
+            y: t.y,
+            scale_bias: linear.scaleBias,
+            magnitude: parameters.magnitude,
+            magnitude_gradient: gradients.magnitude,
+            ...(t.residual && { residual: t.residual }),
+            ...(t.e && { e: t.e }),
           },
           { N, out },
         ),
@@ -118,9 +153,21 @@ export function backwardCalls(linear: Linear, t: BackwardTensors, s: { readonly 
     }
     q = tensor(`${linear.path}.q`, [s.capacity, rank]);
     calls.push(
-      callLowrankGradient(`${linear.path} dB`, { wide: e, narrow: t.p, gradient: gradients.b }, { N, K: out, rank, layout: "columns" }),
-      callLowrankDown(`${linear.path} eB`, { x: e, w: parameters.b, p: q }, { N, K: out, rank, alpha, layout: "columns" }),
-      callLowrankGradient(`${linear.path} dA`, { wide: t.x, narrow: q, gradient: gradients.a }, { N, K: inputs, rank, layout: "rows" }),
+      callLowrankGradient(
+        `${linear.path} dB`,
+        { wide: e, narrow: t.p, gradient: gradients.b },
+        { N, K: out, rank, layout: "columns" },
+      ),
+      callLowrankDown(
+        `${linear.path} eB`,
+        { x: e, w: parameters.b, p: q },
+        { N, K: out, rank, alpha, layout: "columns" },
+      ),
+      callLowrankGradient(
+        `${linear.path} dA`,
+        { wide: t.x, narrow: q, gradient: gradients.a },
+        { N, K: inputs, rank, layout: "rows" },
+      ),
     );
   }
   if (t.dx) {

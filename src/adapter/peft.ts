@@ -22,22 +22,42 @@ export const settingsFromPeft = (c: PeftConfig): AdapterSettings => ({
 /** The same factors with another scaling are another adapter. */
 function checkScaling(layout: AdapterLayout, config: PeftConfig, folder: string): void {
   const modules = [...layout.modules.values()];
-  const own = targetModules(modules, { ...settingsFromPeft(config), targetModules: "all-linear", excludeModules: undefined });
+  const own = targetModules(modules, {
+    ...settingsFromPeft(config),
+    targetModules: "all-linear",
+    excludeModules: undefined,
+  });
   const other = own.find(({ module, scaling }) => scaling !== module.scaling);
   if (!other) return;
-  throw new QdoraError(folder, `the adapter scales ${other.module.path} by ${other.scaling}, this run by ${other.module.scaling}`,
-    "set rank, alpha and use_rslora as in its adapter_config.json");
+  throw new QdoraError(
+    folder,
+    `the adapter scales ${other.module.path} by ${other.scaling}, this run by ${other.module.scaling}`,
+    "set rank, alpha and use_rslora as in its adapter_config.json",
+  );
 }
 
 /** Takes a PEFT adapter's tensors for a layout. @throws QdoraError when rank, method, scaling, targets or shapes differ from what this run trains */
-export function adapterFromPeft(layout: AdapterLayout, adapter: PeftAdapter, folder: string): ReadonlyMap<string, FactorValues> {
+export function adapterFromPeft(
+  layout: AdapterLayout,
+  adapter: PeftAdapter,
+  folder: string,
+): ReadonlyMap<string, FactorValues> {
   const unused = new Set(adapter.tensors.keys());
   const take = (m: ModuleAdapter, part: Part, shape: readonly number[]): Float32Array => {
     const key = adapterKey(m.path, part);
     const found = adapter.tensors.get(key);
-    if (!found) throw new QdoraError(folder, `the adapter has no ${key}`, "use the model, target_modules and use_dora that the adapter was made with");
+    if (!found)
+      throw new QdoraError(
+        folder,
+        `the adapter has no ${key}`,
+        "use the model, target_modules and use_dora that the adapter was made with",
+      );
     if (found.shape.length !== shape.length || found.shape.some((n, i) => n !== shape[i])) {
-      throw new QdoraError(folder, `${key} has shape [${found.shape.join(", ")}], this run needs [${shape.join(", ")}]`, "use the rank and the model that the adapter was made with");
+      throw new QdoraError(
+        folder,
+        `${key} has shape [${found.shape.join(", ")}], this run needs [${shape.join(", ")}]`,
+        "use the rank and the model that the adapter was made with",
+      );
     }
     unused.delete(key);
     return found.data;
@@ -45,18 +65,28 @@ export function adapterFromPeft(layout: AdapterLayout, adapter: PeftAdapter, fol
   const values = new Map<string, FactorValues>();
   for (const m of layout.modules.values()) {
     const factors = { a: take(m, "lora_A", [m.rank, m.in]), b: take(m, "lora_B", [m.out, m.rank]) };
-    values.set(m.path, m.parameters.magnitude ? { ...factors, magnitude: take(m, "magnitude", [m.out]) } : factors);
+    values.set(
+      m.path,
+      m.parameters.magnitude ? { ...factors, magnitude: take(m, "magnitude", [m.out]) } : factors,
+    );
   }
   const [extra] = unused;
   if (extra !== undefined) {
-    throw new QdoraError(folder, `the adapter also holds ${extra}, which this run does not train`, "set target_modules and use_dora as in its adapter_config.json");
+    throw new QdoraError(
+      folder,
+      `the adapter also holds ${extra}, which this run does not train`,
+      "set target_modules and use_dora as in its adapter_config.json",
+    );
   }
   checkScaling(layout, adapter.config, folder);
   return values;
 }
 
 /** The tensors of a PEFT file. */
-export function adapterToPeft(layout: AdapterLayout, values: ReadonlyMap<string, FactorValues>): ReadonlyMap<string, PeftTensor> {
+export function adapterToPeft(
+  layout: AdapterLayout,
+  values: ReadonlyMap<string, FactorValues>,
+): ReadonlyMap<string, PeftTensor> {
   const tensors = new Map<string, PeftTensor>();
   for (const m of layout.modules.values()) {
     const v = values.get(m.path);

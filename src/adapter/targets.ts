@@ -36,7 +36,12 @@ function pattern(source: string, frame: (source: string) => string, key: string)
   try {
     return new RegExp(frame(source), "u");
   } catch {
-    throw new QdoraError(key, `"${source}" is not a regular expression`, "name modules, for instance q_proj,v_proj", { exitCode: 2 });
+    throw new QdoraError(
+      key,
+      `"${source}" is not a regular expression`,
+      "name modules, for instance q_proj,v_proj",
+      { exitCode: 2 },
+    );
   }
 }
 
@@ -47,8 +52,14 @@ function matches(wanted: readonly string[] | string, path: string, key: string):
 }
 
 /** PEFT: the first key for which `(.*\.)?(KEY)$` matches the path from its start. */
-function fromPattern(table: Readonly<Record<string, number>>, path: string, key: string, otherwise: number): number {
-  for (const [name, value] of Object.entries(table)) if (pattern(name, (s) => `^(?:.*\\.)?(?:${s})$`, key).test(path)) return value;
+function fromPattern(
+  table: Readonly<Record<string, number>>,
+  path: string,
+  key: string,
+  otherwise: number,
+): number {
+  for (const [name, value] of Object.entries(table))
+    if (pattern(name, (s) => `^(?:.*\\.)?(?:${s})$`, key).test(path)) return value;
   return otherwise;
 }
 
@@ -56,30 +67,52 @@ function fromPattern(table: Readonly<Record<string, number>>, path: string, key:
  * Picks the modules that get an adapter.
  * @throws QdoraError for a target that fits nothing, or a rank larger than a target's smaller side
  */
-export function targetModules<M extends ModuleShape>(modules: readonly M[], settings: AdapterSettings): readonly TargetedModule<M>[] {
+export function targetModules<M extends ModuleShape>(
+  modules: readonly M[],
+  settings: AdapterSettings,
+): readonly TargetedModule<M>[] {
   const { targetModules: wanted, excludeModules: excluded } = settings;
   const all = isAllLinear(wanted);
   if (!all && typeof wanted !== "string") {
     for (const name of wanted) {
       if (modules.some((m) => matches([name], m.path, "target_modules"))) continue;
-      throw new QdoraError("target_modules", `no module of this model is called "${name}"`, `choose from ${roleNames(modules).join(", ")}`, { exitCode: 2 });
+      throw new QdoraError(
+        "target_modules",
+        `no module of this model is called "${name}"`,
+        `choose from ${roleNames(modules).join(", ")}`,
+        { exitCode: 2 },
+      );
     }
   }
   const chosen = modules.filter(
-    (m) => (all || matches(wanted, m.path, "target_modules")) && !(excluded !== undefined && excluded.length > 0 && matches(excluded, m.path, "exclude_modules")),
+    (m) =>
+      (all || matches(wanted, m.path, "target_modules")) &&
+      !(excluded !== undefined && excluded.length > 0 && matches(excluded, m.path, "exclude_modules")),
   );
   if (chosen.length === 0) {
-    throw new QdoraError("target_modules", `${JSON.stringify(wanted)} leaves no module to train`, `choose from ${roleNames(modules).join(", ")}`, { exitCode: 2 });
+    throw new QdoraError(
+      "target_modules",
+      `${JSON.stringify(wanted)} leaves no module to train`,
+      `choose from ${roleNames(modules).join(", ")}`,
+      { exitCode: 2 },
+    );
   }
   return chosen.map((module) => {
     const rank = fromPattern(settings.rankPattern, module.path, "rank_pattern", settings.rank);
     const alpha = fromPattern(settings.alphaPattern, module.path, "alpha_pattern", settings.alpha);
     const limit = Math.min(module.in, module.out);
     if (!(Number.isInteger(rank) && rank >= 1 && rank <= limit)) {
-      throw new QdoraError("rank", `${module.path} cannot have rank ${rank} (limit ${limit}, its smaller side)`, "lower `rank`, or give this module its own in `rank_pattern`", { exitCode: 2 });
+      throw new QdoraError(
+        "rank",
+        `${module.path} cannot have rank ${rank} (limit ${limit}, its smaller side)`,
+        "lower `rank`, or give this module its own in `rank_pattern`",
+        { exitCode: 2 },
+      );
     }
     return { module, rank, alpha, scaling: alpha / (settings.useRslora ? Math.sqrt(rank) : rank) };
   });
 }
 
-const roleNames = (modules: readonly ModuleShape[]): string[] => [...new Set(modules.map((m) => m.path.split(".").at(-1) ?? m.path))];
+const roleNames = (modules: readonly ModuleShape[]): string[] => [
+  ...new Set(modules.map((m) => m.path.split(".").at(-1) ?? m.path)),
+];

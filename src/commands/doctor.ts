@@ -14,17 +14,44 @@ interface Finding {
 function findings(gpu: Gpu): readonly Finding[] {
   const t = gpu.traits;
   const has = (feature: string): string => (t.features.has(feature) ? "yes" : "no");
-  const subgroups = t.subgroupMinSize === t.subgroupMaxSize ? String(t.subgroupMinSize) : `${t.subgroupMinSize} to ${t.subgroupMaxSize}`;
+  const subgroups =
+    t.subgroupMinSize === t.subgroupMaxSize
+      ? String(t.subgroupMinSize)
+      : `${t.subgroupMinSize} to ${t.subgroupMaxSize}`;
   return [
-    { name: "adapter", value: t.name, meaning: t.isSoftware ? "a software GPU: right numbers, slow; good for tests and tiny models" : "a GPU" },
-    { name: "vendor", value: [t.vendor, t.architecture].filter(Boolean).join(" ") || "unknown", meaning: "kernel variants are measured for it once and remembered" },
-    { name: "subgroups", value: t.subgroupMinSize > 0 ? subgroups : "no", meaning: "lanes that can exchange values" },
+    {
+      name: "adapter",
+      value: t.name,
+      meaning: t.isSoftware ? "a software GPU: right numbers, slow; good for tests and tiny models" : "a GPU",
+    },
+    {
+      name: "vendor",
+      value: [t.vendor, t.architecture].filter(Boolean).join(" ") || "unknown",
+      meaning: "kernel variants are measured for it once and remembered",
+    },
+    {
+      name: "subgroups",
+      value: t.subgroupMinSize > 0 ? subgroups : "no",
+      meaning: "lanes that can exchange values",
+    },
     { name: "f16", value: has("shader-f16"), meaning: "16-bit floats in kernels" },
-    { name: "matrix units", value: t.matrixShapes.length > 0 ? `${t.matrixShapes.length} shapes` : "no", meaning: "subgroup matrices (tensor cores)" },
+    {
+      name: "matrix units",
+      value: t.matrixShapes.length > 0 ? `${t.matrixShapes.length} shapes` : "no",
+      meaning: "subgroup matrices (tensor cores)",
+    },
     { name: "timestamps", value: has("timestamp-query"), meaning: "exact kernel times" },
     { name: "largest buffer", value: formatBytes(t.maxBufferBytes), meaning: "one tensor can be this large" },
-    { name: "largest binding", value: formatBytes(t.maxBindingBytes), meaning: "and a kernel sees at most this much of it; larger embeddings are split" },
-    { name: "workgroup memory", value: formatBytes(t.maxWorkgroupBytes), meaning: "tiles of the products live here" },
+    {
+      name: "largest binding",
+      value: formatBytes(t.maxBindingBytes),
+      meaning: "and a kernel sees at most this much of it; larger embeddings are split",
+    },
+    {
+      name: "workgroup memory",
+      value: formatBytes(t.maxWorkgroupBytes),
+      meaning: "tiles of the products live here",
+    },
     { name: "cache", value: cacheFolder(), meaning: "software GPU and tuning results (QDORA_CACHE)" },
   ];
 }
@@ -41,12 +68,16 @@ export function addDoctor(program: Command): void {
         try {
           const rows = findings(gpu);
           if (options.json) {
-            process.stdout.write(`${JSON.stringify(Object.fromEntries(rows.map((r) => [r.name.replaceAll(" ", "_"), r.value])))}\n`);
+            process.stdout.write(
+              `${JSON.stringify(Object.fromEntries(rows.map((r) => [r.name.replaceAll(" ", "_"), r.value])))}\n`,
+            );
           } else {
-            for (const r of rows) process.stderr.write(`${r.name.padEnd(17)} ${r.value.padEnd(34)} ${r.meaning}\n`);
+            for (const r of rows)
+              process.stderr.write(`${r.name.padEnd(17)} ${r.value.padEnd(34)} ${r.meaning}\n`);
           }
         } finally {
           await gpu.destroy();
         }
-      }));
+      }),
+    );
 }

@@ -68,14 +68,18 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
     await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
     await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
-    process.stderr.write(`memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`);
+    process.stderr.write(
+      `memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`,
+    );
   } finally {
     metrics?.close();
   }
 }
 
 export function addFinetune(program: Command): void {
-  const command = program.command("finetune").description("train a QDoRA, DoRA or LoRA adapter on a model folder");
+  const command = program
+    .command("finetune")
+    .description("train a QDoRA, DoRA or LoRA adapter on a model folder");
   addFinetuneFlags(command);
   command
     .option("--config <file>", "YAML file with the same keys in snake_case; flags win over it")
@@ -92,7 +96,10 @@ export function addFinetune(program: Command): void {
 }
 
 /** The first SIGINT or SIGTERM ends the run after its step, the second at once. */
-async function obeySignals(debug: boolean, body: (signal: AbortSignal) => Promise<void>): Promise<number | void> {
+async function obeySignals(
+  debug: boolean,
+  body: (signal: AbortSignal) => Promise<void>,
+): Promise<number | void> {
   const controller = new AbortController();
   let name = "";
   const stop = (signal: NodeJS.Signals): void => {
@@ -113,4 +120,3 @@ async function obeySignals(debug: boolean, body: (signal: AbortSignal) => Promis
     process.off("SIGINT", stop).off("SIGTERM", stop);
   }
 }
-

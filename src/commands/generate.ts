@@ -22,13 +22,21 @@ interface GenerateFlags {
   readonly json?: boolean;
 }
 
-const number = (min: number, max: number, whole: boolean) => (text: string): number => {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < min || value > max || (whole && !Number.isInteger(value))) {
-    throw new InvalidArgumentError(`expected a${whole ? " whole" : ""} number from ${min} to ${max}`);
-  }
-  return value;
-};
+const number =
+  (min: number, max: number, whole: boolean) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (
+      text.trim() === "" ||
+      !Number.isFinite(value) ||
+      value < min ||
+      value > max ||
+      (whole && !Number.isInteger(value))
+    ) {
+      throw new InvalidArgumentError(`expected a${whole ? " whole" : ""} number from ${min} to ${max}`);
+    }
+    return value;
+  };
 
 async function readStdin(): Promise<string> {
   const pieces: Buffer[] = [];
@@ -56,19 +64,45 @@ export function addGenerate(program: Command): void {
     .option("--json", "one JSON object with text and token ids on stdout, instead of streamed text")
     .action((flags: GenerateFlags, command: Command) =>
       runCommand(command.optsWithGlobals()["debug"] === true, async () => {
-        if (flags.system !== undefined && !flags.chat) throw new QdoraError("--system", "works with --chat only", "add --chat, or leave --system out", { exitCode: 2 });
+        if (flags.system !== undefined && !flags.chat)
+          throw new QdoraError("--system", "works with --chat only", "add --chat, or leave --system out", {
+            exitCode: 2,
+          });
         const prompt = flags.prompt ?? (await readStdin());
-        if (prompt === "" && !flags.chat) throw new QdoraError("prompt", "is empty", "give --prompt TEXT, or text on standard input", { exitCode: 2 });
-        const result = await generate({
-          model: flags.model, adapter: flags.adapter, prompt, chat: flags.chat === true, system: flags.system, maxNewTokens: flags.maxNewTokens,
-          temperature: flags.temperature, topK: flags.topK, topP: flags.topP, seed: flags.seed, quant: flags.quant, doubleQuant: flags.doubleQuant, device: flags.device,
-        }, (text) => {
-          if (!flags.json) process.stdout.write(text);
-        });
-        if (flags.json) process.stdout.write(`${JSON.stringify({ text: result.text, ids: result.ids, prompt_ids: result.promptIds })}\n`);
+        if (prompt === "" && !flags.chat)
+          throw new QdoraError("prompt", "is empty", "give --prompt TEXT, or text on standard input", {
+            exitCode: 2,
+          });
+        const result = await generate(
+          {
+            model: flags.model,
+            adapter: flags.adapter,
+            prompt,
+            chat: flags.chat === true,
+            system: flags.system,
+            maxNewTokens: flags.maxNewTokens,
+            temperature: flags.temperature,
+            topK: flags.topK,
+            topP: flags.topP,
+            seed: flags.seed,
+            quant: flags.quant,
+            doubleQuant: flags.doubleQuant,
+            device: flags.device,
+          },
+          (text) => {
+            if (!flags.json) process.stdout.write(text);
+          },
+        );
+        if (flags.json)
+          process.stdout.write(
+            `${JSON.stringify({ text: result.text, ids: result.ids, prompt_ids: result.promptIds })}\n`,
+          );
         else process.stdout.write("\n");
-        process.stderr.write(`${result.promptIds.length} prompt tokens, ${result.ids.length} new tokens, ${formatRate(result.tokensPerSecond)} tok/s\n`);
-      }));
+        process.stderr.write(
+          `${result.promptIds.length} prompt tokens, ${result.ids.length} new tokens, ${formatRate(result.tokensPerSecond)} tok/s\n`,
+        );
+      }),
+    );
 }
 
 function quant(text: string): string {

@@ -13,10 +13,19 @@ import { reportError, runCommand } from "./run_command.js";
 /** A readable summary of a sound folder. @throws QdoraError naming what is wrong */
 async function inspectFolder(path: string): Promise<readonly string[]> {
   if (!existsSync(path)) throw new QdoraError(path, "does not exist", "give a model or adapter folder");
-  if (!statSync(path).isDirectory()) throw new QdoraError(path, "is not a folder", "give the folder that holds config.json or adapter_config.json");
+  if (!statSync(path).isDirectory())
+    throw new QdoraError(
+      path,
+      "is not a folder",
+      "give the folder that holds config.json or adapter_config.json",
+    );
   if (existsSync(join(path, "adapter_config.json"))) return inspectAdapter(path);
   if (existsSync(join(path, "config.json"))) return inspectModel(path);
-  throw new QdoraError(path, "holds neither config.json nor adapter_config.json", "give a model or adapter folder");
+  throw new QdoraError(
+    path,
+    "holds neither config.json nor adapter_config.json",
+    "give a model or adapter folder",
+  );
 }
 
 async function inspectModel(path: string): Promise<readonly string[]> {
@@ -40,7 +49,9 @@ async function inspectModel(path: string): Promise<readonly string[]> {
 
 function windowWords(arch: Architecture): string {
   const sliding = arch.windows.filter((w) => w > 0);
-  return sliding.length === 0 ? "full" : `sliding window ${sliding[0]} in ${sliding.length} of ${arch.layers} layers`;
+  return sliding.length === 0
+    ? "full"
+    : `sliding window ${sliding[0]} in ${sliding.length} of ${arch.layers} layers`;
 }
 
 async function inspectAdapter(path: string): Promise<readonly string[]> {
@@ -48,7 +59,8 @@ async function inspectAdapter(path: string): Promise<readonly string[]> {
   const tensors = await adapterTensorHeaders(path);
   const count = [...tensors.values()].reduce((sum, t) => sum + t.shape.reduce((a, b) => a * b, 1), 0);
   const method = `${config.use_rslora ? "rank-stabilised " : ""}${config.use_dora ? "DoRA" : "LoRA"}`;
-  const targets = typeof config.target_modules === "string" ? config.target_modules : config.target_modules.join(", ");
+  const targets =
+    typeof config.target_modules === "string" ? config.target_modules : config.target_modules.join(", ");
   return [
     `adapter ${method}: rank ${config.r}, alpha ${config.lora_alpha}, for ${config.base_model_name_or_path || "a base that is not named"}`,
     `targets ${targets}`,
@@ -59,7 +71,9 @@ async function inspectAdapter(path: string): Promise<readonly string[]> {
 export function addInspect(program: Command): void {
   program
     .command("inspect")
-    .description("say what is in model or adapter folders, and whether they are sound (headers and config only)")
+    .description(
+      "say what is in model or adapter folders, and whether they are sound (headers and config only)",
+    )
     .argument("<dir...>", "model or adapter folders")
     .option("--json", 'one JSON line per folder: {"path","ok","error"}')
     .action((dirs: readonly string[], options: { json?: boolean }, command: Command) => {
@@ -69,7 +83,8 @@ export function addInspect(program: Command): void {
         for (const path of dirs) {
           try {
             const summary = await inspectFolder(path);
-            if (options.json) process.stdout.write(`${JSON.stringify({ path, ok: true, error: null, summary })}\n`);
+            if (options.json)
+              process.stdout.write(`${JSON.stringify({ path, ok: true, error: null, summary })}\n`);
             else process.stderr.write(`${path}\n${summary.map((line) => `  ${line}\n`).join("")}`);
           } catch (error) {
             failed++;

@@ -13,7 +13,8 @@ export async function runCommand(debug: boolean, body: () => Promise<number | vo
   }
 }
 
-const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && "syscall" in error;
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException =>
+  error instanceof Error && "syscall" in error;
 
 /** Node's "EACCES: permission denied, open 'x'" as a fact about x. */
 function systemFact(error: NodeJS.ErrnoException): string {
@@ -26,7 +27,9 @@ export function reportError(error: unknown, debug: boolean): number {
   if (debug && error instanceof Error) process.stderr.write(`${error.stack ?? error.message}\n`);
   if (error instanceof QdoraError) {
     const [first = "", ...more] = error.message.split("\n");
-    process.stderr.write(`error: ${[first, ...more.slice(0, 1)].join("\n")}\n${error.hint ? `hint: ${error.hint}\n` : ""}`);
+    process.stderr.write(
+      `error: ${[first, ...more.slice(0, 1)].join("\n")}\n${error.hint ? `hint: ${error.hint}\n` : ""}`,
+    );
     return error.exitCode;
   }
   if (isSystemError(error)) {
@@ -34,6 +37,8 @@ export function reportError(error: unknown, debug: boolean): number {
     return 1;
   }
   const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`error: internal: ${message.split("\n")[0]}\nhint: this is not expected; run again with --debug and report what it prints\n`);
+  process.stderr.write(
+    `error: internal: ${message.split("\n")[0]}\nhint: this is not expected; run again with --debug and report what it prints\n`,
+  );
   return 1;
 }

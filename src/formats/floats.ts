@@ -24,7 +24,14 @@ export function f32ToBf16(src: Float32Array): Uint16Array {
 function f16Value(h: number): number {
   const exponent = (h >>> 10) & 31;
   const fraction = h & 1023;
-  const magnitude = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (exponent - 15);
+  const magnitude =
+    exponent === 0
+      ? fraction * 2 ** -24
+      : exponent === 31
+        ? fraction
+          ? NaN
+          : Infinity
+        : (1 + fraction / 1024) * 2 ** (exponent - 15);
   return h & 0x8000 ? -magnitude : magnitude;
 }
 

@@ -38,22 +38,36 @@ const SAMPLING_STREAM = 2;
  * Continues a prompt.
  * @param onText called with each new piece of text (whole characters)
  */
-export async function generate(options: GenerateOptions, onText: (text: string) => void = () => undefined): Promise<Generated> {
+export async function generate(
+  options: GenerateOptions,
+  onText: (text: string) => void = () => undefined,
+): Promise<Generated> {
   // Says what is wrong with a folder that is no model folder.
   await (await openCheckpoint(options.model)).close();
   const arch = await readArchitecture(options.model);
   const tokenizer = await loadTokenizer(options.model);
   let text = options.prompt;
   if (options.chat) {
-    if (tokenizer.chatTemplate === undefined) throw new QdoraError(options.model, "the tokenizer has no chat template", "leave out --chat", { exitCode: 2 });
+    if (tokenizer.chatTemplate === undefined)
+      throw new QdoraError(options.model, "the tokenizer has no chat template", "leave out --chat", {
+        exitCode: 2,
+      });
     const system = options.system === undefined ? [] : [{ role: "system", content: options.system }];
-    text = await renderChat(tokenizer, [...system, { role: "user", content: options.prompt }], { addGenerationPrompt: true });
+    text = await renderChat(tokenizer, [...system, { role: "user", content: options.prompt }], {
+      addGenerationPrompt: true,
+    });
   }
   const promptIds = [...tokenizer.encode(text, { addSpecialTokens: !options.chat })];
-  if (promptIds.length === 0) throw new QdoraError("prompt", "has no tokens", "give a longer prompt", { exitCode: 2 });
+  if (promptIds.length === 0)
+    throw new QdoraError("prompt", "has no tokens", "give a longer prompt", { exitCode: 2 });
   const context = promptIds.length + options.maxNewTokens;
   if (context > arch.maxPositions) {
-    throw new QdoraError("prompt", `${promptIds.length} prompt tokens and ${options.maxNewTokens} new ones exceed the model's ${arch.maxPositions} positions`, "lower --max-new-tokens or shorten the prompt", { exitCode: 2 });
+    throw new QdoraError(
+      "prompt",
+      `${promptIds.length} prompt tokens and ${options.maxNewTokens} new ones exceed the model's ${arch.maxPositions} positions`,
+      "lower --max-new-tokens or shorten the prompt",
+      { exitCode: 2 },
+    );
   }
   const generator = await Generator.open({ ...options, context });
   try {
@@ -75,7 +89,12 @@ export async function generate(options: GenerateOptions, onText: (text: string) 
       if (ids.length < options.maxNewTokens) logits = await generator.feed([id]);
     }
     emit(decoder.end());
-    return { text: answer, ids, promptIds, tokensPerSecond: (ids.length - 1) / Math.max(1e-3, (performance.now() - began) / 1000) };
+    return {
+      text: answer,
+      ids,
+      promptIds,
+      tokensPerSecond: (ids.length - 1) / Math.max(1e-3, (performance.now() - began) / 1000),
+    };
   } finally {
     await generator.close();
   }

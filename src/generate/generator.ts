@@ -45,7 +45,12 @@ function layoutOfAdapter(adapter: PeftAdapter, arch: Architecture, folder: strin
     return adapterLayout(targetModules(allModules(arch), settings), settings, (m) => m.layer);
   } catch (cause) {
     if (!(cause instanceof QdoraError)) throw cause;
-    throw new QdoraError(folder, `does not fit this model: ${cause.message}`, "use the model that the adapter was made with", { cause });
+    throw new QdoraError(
+      folder,
+      `does not fit this model: ${cause.message}`,
+      "use the model that the adapter was made with",
+      { cause },
+    );
   }
 }
 
@@ -56,7 +61,10 @@ async function loadAdapter(folder: string, arch: Architecture): Promise<LoadedAd
 }
 
 /** Shapes of the model with its adapter; nothing is on the GPU yet. @throws QdoraError for a model or adapter that cannot be used */
-async function readModel(options: GeneratorOptions, adapter: LoadedAdapter | undefined): Promise<ModelTensors> {
+async function readModel(
+  options: GeneratorOptions,
+  adapter: LoadedAdapter | undefined,
+): Promise<ModelTensors> {
   const checkpoint = await openCheckpoint(options.model);
   try {
     const arch = await readArchitecture(options.model);
@@ -66,7 +74,9 @@ async function readModel(options: GeneratorOptions, adapter: LoadedAdapter | und
       linear: await linearFormats(checkpoint, arch, options.quant, options.doubleQuant),
       table,
       head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
-      positions: options.context, maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: adapter?.layout,
+      positions: options.context,
+      maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
+      adapter: adapter?.layout,
     });
   } finally {
     await checkpoint.close();
@@ -99,7 +109,10 @@ export class Generator {
   }
 
   static async open(options: GeneratorOptions): Promise<Generator> {
-    const adapter = options.adapter === undefined ? undefined : await loadAdapter(options.adapter, await readArchitecture(options.model));
+    const adapter =
+      options.adapter === undefined
+        ? undefined
+        : await loadAdapter(options.adapter, await readArchitecture(options.model));
     const model = await readModel(options, adapter);
     const piece = Math.min(PIECE, options.context);
     const tensors = generationTensors(model, options.context, piece);
@@ -125,7 +138,7 @@ export class Generator {
 
   /** Appends tokens and returns the logits [V] after the last of them. */
   async feed(ids: readonly number[]): Promise<Float32Array> {
-    for (let at = 0; at < ids.length; ) {
+    for (let at = 0; at < ids.length;) {
       const single = ids.length - at === 1;
       const count = single ? 1 : Math.min(PIECE, this.#tensors.context, ids.length - at);
       await this.#run(single ? "decode" : "prefill", ids.slice(at, at + count));
@@ -141,7 +154,10 @@ export class Generator {
     await this.#executor.write(tokens, bytesOf(Uint32Array.from(ids)));
     await this.#executor.write(positions, bytesOf(Uint32Array.from(ids, (_, i) => this.#row + i)));
     const capacity = name === "decode" ? 1 : Math.min(PIECE, context);
-    await this.#executor.run(generationProgram(name, this.#model, this.#tensors, { N, capacity, row: this.#row }), { afterUpdate: this.#fresh });
+    await this.#executor.run(
+      generationProgram(name, this.#model, this.#tensors, { N, capacity, row: this.#row }),
+      { afterUpdate: this.#fresh },
+    );
     this.#fresh = false;
     this.#row += N;
   }

@@ -29,7 +29,7 @@ const WANTED: readonly GPUFeatureName[] = [
   "timestamp-query",
   "shader-f16",
   "subgroups",
-  "subgroup-size-control" as GPUFeatureName,
+  "subgroup-size-control",
   "chromium-experimental-subgroup-matrix" as GPUFeatureName,
 ];
 
@@ -47,12 +47,18 @@ export function traitsOf(adapter: GPUAdapter): AdapterTraits {
     name,
     vendor: info.vendor,
     architecture: info.architecture,
-    isSoftware: info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i.test(`${name} ${info.device}`),
+    isSoftware:
+      info.isFallbackAdapter ||
+      /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i.test(`${name} ${info.device}`),
     subgroupMinSize: hasSubgroups ? (info.subgroupMinSize ?? 0) : 0,
     subgroupMaxSize: hasSubgroups ? (info.subgroupMaxSize ?? 0) : 0,
     features: new Set(adapter.features),
     matrixShapes: (info.subgroupMatrixConfigs ?? []).map((c) => ({
-      componentType: c.componentType, resultComponentType: c.resultComponentType, M: c.M, N: c.N, K: c.K,
+      componentType: c.componentType,
+      resultComponentType: c.resultComponentType,
+      M: c.M,
+      N: c.N,
+      K: c.K,
     })),
     maxBindingBytes: limits.maxStorageBufferBindingSize,
     maxBufferBytes: limits.maxBufferSize,
@@ -68,8 +74,12 @@ async function loadDawn(): Promise<(flags: string[]) => GPU> {
     Object.assign(globalThis, dawn.globals);
     return dawn.create;
   } catch (cause) {
-    throw new QdoraError("gpu", `the WebGPU runtime does not load on ${process.platform}-${process.arch}: ${String(cause)}`,
-      "run `npm ci`; on Linux it needs glibc 2.34 or newer and libvulkan.so.1", { cause });
+    throw new QdoraError(
+      "gpu",
+      `the WebGPU runtime does not load on ${process.platform}-${process.arch}: ${String(cause)}`,
+      "run `npm ci`; on Linux it needs glibc 2.34 or newer and libvulkan.so.1",
+      { cause },
+    );
   }
 }
 
@@ -81,7 +91,8 @@ async function findAdapter(instance: GPU, wanted: string | undefined): Promise<G
     if (!adapter) continue;
     const traits = traitsOf(adapter);
     const fits =
-      wanted === undefined || wanted === "" ||
+      wanted === undefined ||
+      wanted === "" ||
       (wanted === "software" && traits.isSoftware) ||
       (wanted === "hardware" && !traits.isSoftware) ||
       `${traits.vendor} ${traits.architecture} ${traits.name}`.toLowerCase().includes(wanted.toLowerCase());
@@ -103,19 +114,29 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   ];
   if (options.backend) flags.push(`backend=${options.backend}`);
   // A name is also tried as Dawn's own choice, which reaches second adapters.
-  const named = wanted && !["software", "hardware"].includes(wanted) && !options.backend ? [`adapter=${wanted}`] : [];
+  const named =
+    wanted && !["software", "hardware"].includes(wanted) && !options.backend ? [`adapter=${wanted}`] : [];
   const instance = create([...flags, ...named]);
   const adapter = await findAdapter(instance, options.backend ? undefined : wanted);
   const traits = traitsOf(adapter);
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
-  const device = await adapter.requestDevice({ requiredFeatures: WANTED.filter((f) => adapter.features.has(f)), requiredLimits });
+  const device = await adapter.requestDevice({
+    requiredFeatures: WANTED.filter((f) => adapter.features.has(f)),
+    requiredLimits,
+  });
   return watch(instance, device, traits);
 }
 
 const LIMITS = [
-  "maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage", "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX", "maxComputeWorkgroupSizeY", "maxComputeWorkgroupsPerDimension",
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupsPerDimension",
 ] as const;
 
 function watch(instance: GPU, device: GPUDevice, traits: AdapterTraits): Gpu {

@@ -4,7 +4,11 @@ import { QdoraError } from "../formats/error.js";
 /** The device died: every object on it is gone. Training can only go on from host state or a checkpoint. */
 export class DeviceLostError extends QdoraError {
   constructor(reason: string, message: string) {
-    super("gpu", `the device was lost (${reason}): ${message}`, "a driver reset or sleep does this; start the same command again");
+    super(
+      "gpu",
+      `the device was lost (${reason}): ${message}`,
+      "a driver reset or sleep does this; start the same command again",
+    );
     this.name = "DeviceLostError";
   }
 }
@@ -20,8 +24,11 @@ export class GpuError extends QdoraError {
 /** The GPU has no more memory. */
 export class OutOfGpuMemoryError extends QdoraError {
   constructor(label: string, bytes: number) {
-    super("gpu memory", `no memory left for ${label} (${bytes} bytes)`,
-      "close other programs, or lower max_seq_length, batch_size or rank; `finetune --dry_run` shows the plan");
+    super(
+      "gpu memory",
+      `no memory left for ${label} (${bytes} bytes)`,
+      "close other programs, or lower max_seq_length, batch_size or rank; `finetune --dry_run` shows the plan",
+    );
     this.name = "OutOfGpuMemoryError";
   }
 }

@@ -26,8 +26,11 @@ export class Ledger {
   allocate(label: string, kind: string, bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
     const limit = this.#device.limits.maxBufferSize;
     if (bytes > limit) {
-      throw new QdoraError("gpu memory", `buffer ${label} needs ${bytes} bytes (limit of this adapter ${limit})`,
-        "a smaller max_seq_length or batch_size makes the workspace smaller");
+      throw new QdoraError(
+        "gpu memory",
+        `buffer ${label} needs ${bytes} bytes (limit of this adapter ${limit})`,
+        "a smaller max_seq_length or batch_size makes the workspace smaller",
+      );
     }
     const buffer = this.#device.createBuffer({ label, size: bytes, usage });
     this.#live.set(buffer, { label, kind, bytes });

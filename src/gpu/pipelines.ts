@@ -38,10 +38,15 @@ export class Pipelines {
       entries: shader.bindings.map((b) => ({
         binding: b.binding,
         visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: b.space === "uniform" ? "uniform" : b.space === "read" ? "read-only-storage" : "storage" },
+        buffer: {
+          type: b.space === "uniform" ? "uniform" : b.space === "read" ? "read-only-storage" : "storage",
+        },
       })),
     });
-    const compute: GPUProgrammableStage = { module: device.createShaderModule({ label: key, code }), entryPoint: "main" };
+    const compute: GPUProgrammableStage = {
+      module: device.createShaderModule({ label: key, code }),
+      entryPoint: "main",
+    };
     const pipelineLayout = device.createPipelineLayout({ bindGroupLayouts: [layout] });
     try {
       const made = device.createComputePipelineAsync({ label: key, layout: pipelineLayout, compute });
@@ -49,7 +54,9 @@ export class Pipelines {
       return { pipeline, layout, interface: shader };
     } catch (cause) {
       const info = await compute.module.getCompilationInfo();
-      const messages = info.messages.filter((m) => m.type === "error").map((m) => `line ${m.lineNum}: ${m.message}`);
+      const messages = info.messages
+        .filter((m) => m.type === "error")
+        .map((m) => `line ${m.lineNum}: ${m.message}`);
       throw new GpuError(key, messages.length > 0 ? messages.join("\n") : String(cause));
     }
   }

@@ -22,7 +22,7 @@ export class Uploader {
   async write(buffer: GPUBuffer, offsetBytes: number, data: Uint8Array): Promise<void> {
     for (let at = 0; at < data.byteLength; at += PIECE_BYTES) {
       const bytes = Math.min(PIECE_BYTES, data.byteLength - at);
-      this.#gpu.device.queue.writeBuffer(buffer, offsetBytes + at, data.buffer as ArrayBuffer, data.byteOffset + at, bytes);
+      this.#gpu.device.queue.writeBuffer(buffer, offsetBytes + at, data.buffer, data.byteOffset + at, bytes);
       this.#pendingBytes += bytes;
       if (this.#pendingBytes >= PACE_BYTES) await this.flush();
     }
@@ -38,7 +38,11 @@ export class Uploader {
 
 /** Copies a range of a buffer (a multiple of 4 bytes) to the host, through a staging buffer that the caller keeps. */
 export async function readThrough(
-  gpu: Gpu, buffer: GPUBuffer, offsetBytes: number, bytes: number, staging: GPUBuffer,
+  gpu: Gpu,
+  buffer: GPUBuffer,
+  offsetBytes: number,
+  bytes: number,
+  staging: GPUBuffer,
 ): Promise<ArrayBuffer> {
   const encoder = gpu.device.createCommandEncoder({ label: "read back" });
   encoder.copyBufferToBuffer(buffer, offsetBytes, staging, 0, bytes);

@@ -35,7 +35,8 @@ function evaluate(expression: string, scope: Values, where: string): number | bo
     evaluators.set(expression, run);
   }
   const value = run(scope);
-  if (typeof value !== "number" && typeof value !== "boolean") throw new Error(`${where}: ${expression} gives no number`);
+  if (typeof value !== "number" && typeof value !== "boolean")
+    throw new Error(`${where}: ${expression} gives no number`);
   return value;
 }
 
@@ -52,13 +53,20 @@ export function expandWgsl(file: string, defines: Values): string {
 }
 
 /** Handles lines up to a closing directive of the enclosing block, which it consumes and returns. */
-function expandLines(block: Block, file: string, scope: Record<string, number | boolean>, output: string[], live: boolean): string {
+function expandLines(
+  block: Block,
+  file: string,
+  scope: Record<string, number | boolean>,
+  output: string[],
+  live: boolean,
+): string {
   while (block.next < block.lines.length) {
     const line = block.lines[block.next++] ?? "";
     const where = `${file}:${block.next}`;
     const directive = /^\s*#(if|elif|else|endif|for|endfor|let|include)\b\s*(.*)$/.exec(line);
     if (!directive) {
-      if (live) output.push(line.replaceAll(/#\{([^}]*)\}/g, (_, e: string) => String(evaluate(e, scope, where))));
+      if (live)
+        output.push(line.replaceAll(/#\{([^}]*)\}/g, (_, e: string) => String(evaluate(e, scope, where))));
       continue;
     }
     const [, word = "", rest = ""] = directive;
@@ -89,7 +97,13 @@ function expandLines(block: Block, file: string, scope: Record<string, number | 
 }
 
 function expandIf(
-  block: Block, file: string, scope: Record<string, number | boolean>, output: string[], live: boolean, test: string, where: string,
+  block: Block,
+  file: string,
+  scope: Record<string, number | boolean>,
+  output: string[],
+  live: boolean,
+  test: string,
+  where: string,
 ): void {
   let taken = live && Boolean(evaluate(test, scope, where));
   let closing = expandLines(block, file, scope, output, taken);
@@ -104,7 +118,13 @@ function expandIf(
 }
 
 function expandFor(
-  block: Block, file: string, scope: Record<string, number | boolean>, output: string[], live: boolean, head: string, where: string,
+  block: Block,
+  file: string,
+  scope: Record<string, number | boolean>,
+  output: string[],
+  live: boolean,
+  head: string,
+  where: string,
 ): void {
   const match = /^(\w+)\s+in\s+(.+)\.\.(.+)$/.exec(head);
   if (!match) throw new Error(`${where}: #for NAME in A..B`);
@@ -140,16 +160,23 @@ export interface WgslInterface {
 /** Reads the bindings of group 0 and the fields of `struct Sizes` out of expanded WGSL: the shader is the only place that says them. */
 export function wgslInterface(code: string, file: string): WgslInterface {
   const bindings: WgslBinding[] = [];
-  for (const match of code.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:,\s*(read_write|read))?>\s*(\w+)/g)) {
+  for (const match of code.matchAll(
+    /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:,\s*(read_write|read))?>\s*(\w+)/g,
+  )) {
     const [, binding = "", space = "", access = "read", name = ""] = match;
-    bindings.push({ name, binding: Number(binding), space: space === "uniform" ? "uniform" : (access as "read" | "read_write") });
+    bindings.push({
+      name,
+      binding: Number(binding),
+      space: space === "uniform" ? "uniform" : (access as "read" | "read_write"),
+    });
   }
   const body = /struct Sizes\s*\{([^}]*)\}/.exec(code)?.[1] ?? "";
   const sizes: WgslField[] = [];
   for (const line of body.split("\n")) {
     const field = /^\s*(\w+)\s*:\s*(u32|i32|f32)\s*,/.exec(line);
     if (field) sizes.push({ name: field[1] ?? "", type: field[2] as WgslField["type"] });
-    else if (line.replace(/\/\/.*/, "").trim() !== "") throw new Error(`${file}: struct Sizes: one "name: u32|i32|f32," a line`);
+    else if (line.replace(/\/\/.*/, "").trim() !== "")
+      throw new Error(`${file}: struct Sizes: one "name: u32|i32|f32," a line`);
   }
   return { bindings, sizes };
 }

@@ -48,7 +48,11 @@ export const clip: Kernel = {
     },
   ],
   twin(memory, call) {
-    const [partials, step, totals] = [bound(memory, "partials"), bound(memory, "step"), bound(memory, "totals")];
+    const [partials, step, totals] = [
+      bound(memory, "partials"),
+      bound(memory, "step"),
+      bound(memory, "totals"),
+    ];
     let sum = 0;
     for (let i = 0; i < size(call, "count"); i++) sum += partials[i]!;
     const norm = Math.sqrt(sum);
@@ -60,7 +64,14 @@ export const clip: Kernel = {
 
 export const adamw: Kernel = {
   name: "adamw",
-  bindings: { step: "read", totals: "read", parameter: "update", gradient: "update", first_moment: "update", second_moment: "update" },
+  bindings: {
+    step: "read",
+    totals: "read",
+    parameter: "update",
+    gradient: "update",
+    first_moment: "update",
+    second_moment: "update",
+  },
   variants: [
     {
       name: "element",
@@ -71,7 +82,12 @@ export const adamw: Kernel = {
     },
   ],
   twin(memory, call) {
-    const [step, totals, p, g] = [bound(memory, "step"), bound(memory, "totals"), bound(memory, "parameter"), bound(memory, "gradient")];
+    const [step, totals, p, g] = [
+      bound(memory, "step"),
+      bound(memory, "totals"),
+      bound(memory, "parameter"),
+      bound(memory, "gradient"),
+    ];
     const [m, v] = [bound(memory, "first_moment"), bound(memory, "second_moment")];
     for (let i = 0; i < size(call, "count"); i++) {
       if (totals[2]! > 0) {
@@ -79,7 +95,9 @@ export const adamw: Kernel = {
         m[i] = step[7]! * m[i]! + step[9]! * gradient;
         v[i] = step[8]! * v[i]! + step[10]! * gradient ** 2;
         const decay = i < size(call, "decayEnd") ? step[4]! : 0;
-        p[i] = p[i]! * (1 - step[1]! * decay) - ((step[1]! / step[2]!) * m[i]!) / (Math.sqrt(v[i]! / step[3]!) + step[5]!);
+        p[i] =
+          p[i]! * (1 - step[1]! * decay) -
+          ((step[1]! / step[2]!) * m[i]!) / (Math.sqrt(v[i]! / step[3]!) + step[5]!);
       }
       g[i] = 0;
     }
@@ -92,14 +110,18 @@ export const adamw: Kernel = {
  * @param t.partials f32 [slots * NORM_PARTIALS], of which this call writes its slot
  */
 export function callGradientNorm(
-  label: string, t: { readonly gradient: Tensor; readonly partials: Tensor }, s: { readonly count: number; readonly slot: number },
+  label: string,
+  t: { readonly gradient: Tensor; readonly partials: Tensor },
+  s: { readonly count: number; readonly slot: number },
 ): Call {
   return { kernel: gradientNorm, label, tensors: { ...t }, sizes: s, options: {} };
 }
 
 /** totals[1] = norm, totals[2] = clip factor, from `count` partial sums. */
 export function callClip(
-  label: string, t: { readonly partials: Tensor; readonly step: Tensor; readonly totals: Tensor }, s: { readonly count: number },
+  label: string,
+  t: { readonly partials: Tensor; readonly step: Tensor; readonly totals: Tensor },
+  s: { readonly count: number },
 ): Call {
   return { kernel: clip, label, tensors: { ...t }, sizes: s, options: {} };
 }
@@ -108,8 +130,12 @@ export function callClip(
 export function callAdamw(
   label: string,
   t: {
-    readonly parameter: Tensor; readonly gradient: Tensor; readonly first_moment: Tensor; readonly second_moment: Tensor;
-    readonly step: Tensor; readonly totals: Tensor;
+    readonly parameter: Tensor;
+    readonly gradient: Tensor;
+    readonly first_moment: Tensor;
+    readonly second_moment: Tensor;
+    readonly step: Tensor;
+    readonly totals: Tensor;
   },
   s: { readonly count: number; readonly decayEnd: number },
 ): Call {

@@ -32,7 +32,13 @@ export const attentionDelta: Kernel = {
 };
 
 const INPUTS: Readonly<Record<string, Access>> = {
-  q: "read", k: "read", v: "read", d_o: "read", lse: "read", delta: "read", spans: "read",
+  q: "read",
+  k: "read",
+  v: "read",
+  d_o: "read",
+  lse: "read",
+  delta: "read",
+  spans: "read",
 };
 
 /** d_k and d_v together with their inputs are nine storage buffers; WebGPU guarantees eight, nearly every adapter has ten. */
@@ -59,7 +65,10 @@ export const attentionBackwardQ: Kernel = {
     },
   ],
   twin: attentionBackwardQTwin,
-  cost: (call) => ({ flops: 6 * option(call, "HEAD_DIM") * visiblePairs(call, 0), bytes: backwardBytes(call, 3, 2) }),
+  cost: (call) => ({
+    flops: 6 * option(call, "HEAD_DIM") * visiblePairs(call, 0),
+    bytes: backwardBytes(call, 3, 2),
+  }),
 };
 
 export const attentionBackwardKv: Kernel = {
@@ -76,7 +85,10 @@ export const attentionBackwardKv: Kernel = {
     },
   ],
   twin: attentionBackwardKvTwin,
-  cost: (call) => ({ flops: 8 * option(call, "HEAD_DIM") * visiblePairs(call, 0), bytes: backwardBytes(call, 2, 4) }),
+  cost: (call) => ({
+    flops: 8 * option(call, "HEAD_DIM") * visiblePairs(call, 0),
+    bytes: backwardBytes(call, 2, 4),
+  }),
 };
 
 /**
@@ -90,7 +102,10 @@ export function callAttentionDelta(
   s: { readonly N: number; readonly heads: number; readonly headDim: number },
 ): Call {
   return {
-    kernel: attentionDelta, label, tensors: { ...t }, sizes: { N: s.N },
+    kernel: attentionDelta,
+    label,
+    tensors: { ...t },
+    sizes: { N: s.N },
     options: { HEADS: s.heads, HEAD_DIM: s.headDim },
   };
 }
@@ -114,9 +129,17 @@ interface BackwardSizes {
   readonly window: number;
 }
 
-function backwardCall(kernel: Kernel, label: string, tensors: Readonly<Record<string, Tensor>>, s: BackwardSizes): Call {
+function backwardCall(
+  kernel: Kernel,
+  label: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  s: BackwardSizes,
+): Call {
   return {
-    kernel, label, tensors, sizes: { N: s.N, scale: s.scale, window: s.window },
+    kernel,
+    label,
+    tensors,
+    sizes: { N: s.N, scale: s.scale, window: s.window },
     options: { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim },
   };
 }
@@ -127,13 +150,18 @@ function backwardCall(kernel: Kernel, label: string, tensors: Readonly<Record<st
  * @param t.lse [N, heads] f32 of forward; t.delta like it
  * @param t.d_q [N, heads * headDim] f32, overwritten
  */
-export const callAttentionBackwardQ = (label: string, t: BackwardInputs & { readonly d_q: Tensor }, s: BackwardSizes): Call =>
-  backwardCall(attentionBackwardQ, label, { ...t }, s);
+export const callAttentionBackwardQ = (
+  label: string,
+  t: BackwardInputs & { readonly d_q: Tensor },
+  s: BackwardSizes,
+): Call => backwardCall(attentionBackwardQ, label, { ...t }, s);
 
 /**
  * Gradients of keys and values, summed over the query heads that share them; inputs as in `callAttentionBackwardQ`.
  * @param t.d_k [N, kvHeads * headDim] f32, overwritten; t.d_v like it
  */
 export const callAttentionBackwardKv = (
-  label: string, t: BackwardInputs & { readonly d_k: Tensor; readonly d_v: Tensor }, s: BackwardSizes,
+  label: string,
+  t: BackwardInputs & { readonly d_k: Tensor; readonly d_v: Tensor },
+  s: BackwardSizes,
 ): Call => backwardCall(attentionBackwardKv, label, { ...t }, s);

@@ -11,7 +11,8 @@ const TILE = 32;
 export function visiblePairs(call: Call, queryRow: number): number {
   const [N, window] = [size(call, "N"), size(call, "window")];
   let pairs = 0;
-  for (let row = queryRow; row < queryRow + N; row++) pairs += window > 0 ? Math.min(window, row + 1) : row + 1;
+  for (let row = queryRow; row < queryRow + N; row++)
+    pairs += window > 0 ? Math.min(window, row + 1) : row + 1;
   return pairs * option(call, "HEADS");
 }
 
@@ -59,7 +60,10 @@ export const attentionForward: Kernel = {
   cost(call) {
     const [N, row, D] = [size(call, "N"), size(call, "queryRow"), option(call, "HEAD_DIM")];
     const [heads, kvHeads] = [option(call, "HEADS"), option(call, "KV_HEADS")];
-    return { flops: 4 * D * visiblePairs(call, row), bytes: 4 * (N * heads * (2 * D + 1) + 2 * (row + N) * kvHeads * D) };
+    return {
+      flops: 4 * D * visiblePairs(call, row),
+      bytes: 4 * (N * heads * (2 * D + 1) + 2 * (row + N) * kvHeads * D),
+    };
   },
 };
 
@@ -76,15 +80,30 @@ export const attentionForward: Kernel = {
  */
 export function callAttentionForward(
   label: string,
-  t: { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor; readonly spans: Tensor; readonly o: Tensor; readonly lse: Tensor },
+  t: {
+    readonly q: Tensor;
+    readonly k: Tensor;
+    readonly v: Tensor;
+    readonly spans: Tensor;
+    readonly o: Tensor;
+    readonly lse: Tensor;
+  },
   s: {
-    readonly N: number; readonly queryRow: number; readonly heads: number; readonly kvHeads: number; readonly headDim: number;
-    readonly scale: number; readonly window: number;
+    readonly N: number;
+    readonly queryRow: number;
+    readonly heads: number;
+    readonly kvHeads: number;
+    readonly headDim: number;
+    readonly scale: number;
+    readonly window: number;
   },
 ): Call {
   const { heads, kvHeads, headDim, ...sizes } = s;
   return {
-    kernel: attentionForward, label, tensors: { ...t }, sizes,
+    kernel: attentionForward,
+    label,
+    tensors: { ...t },
+    sizes,
     options: { HEADS: heads, KV_HEADS: kvHeads, HEAD_DIM: headDim },
   };
 }

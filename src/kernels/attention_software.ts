@@ -13,7 +13,8 @@ const LANES = [128, 64, 32];
 /** Workgroups that keep the cores busy although the first ones have fewer keys than the last. */
 const ENOUGH_GROUPS = 12;
 
-const groups = (call: Call, rows: number, lanes: number): number => Math.ceil(rows / (lanes * ROWS)) * option(call, "KV_HEADS");
+const groups = (call: Call, rows: number, lanes: number): number =>
+  Math.ceil(rows / (lanes * ROWS)) * option(call, "KV_HEADS");
 
 /**
  * @param rowsOf rows of one kv head that are spread over lanes
@@ -24,17 +25,27 @@ export function softwareAttention(file: string, rowsOf: (call: Call) => number, 
     name: "software",
     file,
     accepts: (call: Call, traits: AdapterTraits) =>
-      traits.isSoftware && traits.features.has("subgroups") &&
+      traits.isSoftware &&
+      traits.features.has("subgroups") &&
       Object.keys(call.tensors).length <= traits.maxStorageBuffers &&
-      option(call, "HEAD_DIM") % 4 === 0 && option(call, "HEAD_DIM") <= LARGEST_HEAD_DIM,
+      option(call, "HEAD_DIM") % 4 === 0 &&
+      option(call, "HEAD_DIM") <= LARGEST_HEAD_DIM,
     defines: (call) => ({
-      ...call.options, ...more, ROWS, STEP,
+      ...call.options,
+      ...more,
+      ROWS,
+      STEP,
       LANES: LANES.find((lanes) => groups(call, rowsOf(call), lanes) >= ENOUGH_GROUPS) ?? Math.min(...LANES),
       KEYS: Math.min(32, Math.floor(TILE_FLOATS / option(call, "HEAD_DIM") / STEP) * STEP),
     }),
-    grid: (call, d) => [Math.ceil(rowsOf(call) / (Number(d["LANES"]) * ROWS)), size(call, "N") > 0 ? option(call, "KV_HEADS") : 0, 1],
+    grid: (call, d) => [
+      Math.ceil(rowsOf(call) / (Number(d["LANES"]) * ROWS)),
+      size(call, "N") > 0 ? option(call, "KV_HEADS") : 0,
+      1,
+    ],
   };
 }
 
 /** Queries times the heads that share a kv head. */
-export const groupedQueries = (call: Call): number => (size(call, "N") * option(call, "HEADS")) / option(call, "KV_HEADS");
+export const groupedQueries = (call: Call): number =>
+  (size(call, "N") * option(call, "HEADS")) / option(call, "KV_HEADS");

@@ -31,14 +31,26 @@ function dot(a: NumberArray, aAt: number, b: NumberArray, bAt: number, count: nu
   return sum;
 }
 
-function addScaled(to: NumberArray, toAt: number, factor: number, from: NumberArray, fromAt: number, count: number): void {
+function addScaled(
+  to: NumberArray,
+  toAt: number,
+  factor: number,
+  from: NumberArray,
+  fromAt: number,
+  count: number,
+): void {
   for (let d = 0; d < count; d++) to[toAt + d] = to[toAt + d]! + factor * from[fromAt + d]!;
 }
 
 /** o = softmax(scale q kT) v over the visible keys, lse the log of the softmax's denominator. */
 export function attentionForwardTwin(memory: TwinMemory, call: Call): void {
   const { N, heads, kvHeads, headDim: D, scale, window } = shapeOf(call);
-  const [q, k, v, spans] = [bound(memory, "q"), bound(memory, "k"), bound(memory, "v"), bound(memory, "spans")];
+  const [q, k, v, spans] = [
+    bound(memory, "q"),
+    bound(memory, "k"),
+    bound(memory, "v"),
+    bound(memory, "spans"),
+  ];
   const [o, lse] = [bound(memory, "o"), bound(memory, "lse")];
   const sums = new Float64Array(D);
   for (let t = 0; t < N; t++) {
@@ -53,7 +65,8 @@ export function attentionForwardTwin(memory: TwinMemory, call: Call): void {
       const weights = scores.map((s) => Math.exp(s - largest));
       const total = weights.reduce((a, b) => a + b);
       sums.fill(0);
-      for (const [i, w] of weights.entries()) addScaled(sums, 0, w / total, v, ((first + i) * kvHeads + kv) * D, D);
+      for (const [i, w] of weights.entries())
+        addScaled(sums, 0, w / total, v, ((first + i) * kvHeads + kv) * D, D);
       for (let d = 0; d < D; d++) o[at + d] = sums[d]!;
       lse[t * heads + h] = largest + Math.log(total);
     }
@@ -69,10 +82,17 @@ export function attentionDeltaTwin(memory: TwinMemory, call: Call): void {
 
 /** Calls `visit` for every visible pair with its probability p and the gradient ds of its unscaled score. */
 function eachPair(
-  memory: TwinMemory, call: Call, visit: (p: number, ds: number, qAt: number, kAt: number) => void,
+  memory: TwinMemory,
+  call: Call,
+  visit: (p: number, ds: number, qAt: number, kAt: number) => void,
 ): void {
   const { N, heads, kvHeads, headDim: D, scale, window } = shapeOf(call);
-  const [q, k, v, spans] = [bound(memory, "q"), bound(memory, "k"), bound(memory, "v"), bound(memory, "spans")];
+  const [q, k, v, spans] = [
+    bound(memory, "q"),
+    bound(memory, "k"),
+    bound(memory, "v"),
+    bound(memory, "spans"),
+  ];
   const [dO, lse, delta] = [bound(memory, "d_o"), bound(memory, "lse"), bound(memory, "delta")];
   for (let row = 0; row < N; row++) {
     for (let h = 0; h < heads; h++) {
@@ -100,7 +120,12 @@ export function attentionBackwardQTwin(memory: TwinMemory, call: Call): void {
 /** d_k = sum over queries and heads of ds q, d_v that of p d_o */
 export function attentionBackwardKvTwin(memory: TwinMemory, call: Call): void {
   const { N, kvHeads, headDim: D } = shapeOf(call);
-  const [q, dO, dK, dV] = [bound(memory, "q"), bound(memory, "d_o"), bound(memory, "d_k"), bound(memory, "d_v")];
+  const [q, dO, dK, dV] = [
+    bound(memory, "q"),
+    bound(memory, "d_o"),
+    bound(memory, "d_k"),
+    bound(memory, "d_v"),
+  ];
   const [kSums, vSums] = [new Float64Array(N * kvHeads * D), new Float64Array(N * kvHeads * D)];
   eachPair(memory, call, (p, ds, qAt, kAt) => {
     addScaled(kSums, kAt, ds, q, qAt, D);

@@ -28,7 +28,15 @@ export const copyRows: Kernel = {
  * @param t.y [rows, width] f32; rows `row` to `row + N` are overwritten
  */
 export function callCopyRows(
-  label: string, t: { readonly x: Tensor; readonly y: Tensor }, s: { readonly N: number; readonly width: number; readonly row: number },
+  label: string,
+  t: { readonly x: Tensor; readonly y: Tensor },
+  s: { readonly N: number; readonly width: number; readonly row: number },
 ): Call {
-  return { kernel: copyRows, label, tensors: { ...t }, sizes: { count: s.N * s.width, offset: s.row * s.width }, options: {} };
+  return {
+    kernel: copyRows,
+    label,
+    tensors: { ...t },
+    sizes: { count: s.N * s.width, offset: s.row * s.width },
+    options: {},
+  };
 }

@@ -21,7 +21,11 @@ function crossEntropy(name: string, isBackward: boolean): Kernel {
       },
     ],
     twin(memory, call) {
-      const [labels, logits, loss] = [bound(memory, "labels"), bound(memory, "logits"), bound(memory, "token_loss")];
+      const [labels, logits, loss] = [
+        bound(memory, "labels"),
+        bound(memory, "logits"),
+        bound(memory, "token_loss"),
+      ];
       const [V, row] = [size(call, "V"), size(call, "row")];
       for (let t = 0; t < size(call, "N"); t++) {
         const label = labels[row + t]!;
@@ -38,7 +42,8 @@ function crossEntropy(name: string, isBackward: boolean): Kernel {
         loss[row + t] = Math.log(sum) - (values[label]! - top);
         if (!option(call, "BACKWARD")) continue;
         const scale = bound(memory, "step")[PER_LABEL]!;
-        for (let i = 0; i < V; i++) values[i] = (Math.exp(values[i]! - top) / sum - (i === label ? 1 : 0)) * scale;
+        for (let i = 0; i < V; i++)
+          values[i] = (Math.exp(values[i]! - top) / sum - (i === label ? 1 : 0)) * scale;
       }
     },
     cost: (call) => {
@@ -70,12 +75,28 @@ interface LossSizes {
  * @param t.token_loss f32 [tokens]
  */
 export function callCrossEntropyForward(label: string, t: LossTensors, s: LossSizes): Call {
-  return { kernel: crossEntropyForward, label, tensors: { ...t }, sizes: { ...s }, options: { VEC4: s.V % 4 === 0 } };
+  return {
+    kernel: crossEntropyForward,
+    label,
+    tensors: { ...t },
+    sizes: { ...s },
+    options: { VEC4: s.V % 4 === 0 },
+  };
 }
 
 /** As forward, and logits become their gradient: (softmax - onehot) * step[0], zero where the label is negative. */
-export function callCrossEntropyBackward(label: string, t: LossTensors & { readonly step: Tensor }, s: LossSizes): Call {
-  return { kernel: crossEntropyBackward, label, tensors: { ...t }, sizes: { ...s }, options: { BACKWARD: true, VEC4: s.V % 4 === 0 } };
+export function callCrossEntropyBackward(
+  label: string,
+  t: LossTensors & { readonly step: Tensor },
+  s: LossSizes,
+): Call {
+  return {
+    kernel: crossEntropyBackward,
+    label,
+    tensors: { ...t },
+    sizes: { ...s },
+    options: { BACKWARD: true, VEC4: s.V % 4 === 0 },
+  };
 }
 
 export const sumLoss: Kernel = {
@@ -100,6 +121,10 @@ export const sumLoss: Kernel = {
 };
 
 /** totals[0] += sum of token_loss[0 .. N]. */
-export function callSumLoss(label: string, t: { readonly token_loss: Tensor; readonly totals: Tensor }, s: { readonly N: number }): Call {
+export function callSumLoss(
+  label: string,
+  t: { readonly token_loss: Tensor; readonly totals: Tensor },
+  s: { readonly N: number },
+): Call {
   return { kernel: sumLoss, label, tensors: { ...t }, sizes: s, options: {} };
 }

@@ -6,7 +6,15 @@ const LANES = 64;
 
 export const doraRowNorm: Kernel = {
   name: "dora_row_norm",
-  bindings: { product: "read", gram: "read", b: "read", w_squared: "read", magnitude: "read", bias: "read", scale_bias: "write" },
+  bindings: {
+    product: "read",
+    gram: "read",
+    b: "read",
+    w_squared: "read",
+    magnitude: "read",
+    bias: "read",
+    scale_bias: "write",
+  },
   variants: [
     {
       name: "row",
@@ -18,13 +26,18 @@ export const doraRowNorm: Kernel = {
   ],
   twin(memory, call) {
     const [product, gram, b] = [bound(memory, "product"), bound(memory, "gram"), bound(memory, "b")];
-    const [squares, magnitude, scaleBias] = [bound(memory, "w_squared"), bound(memory, "magnitude"), bound(memory, "scale_bias")];
+    const [squares, magnitude, scaleBias] = [
+      bound(memory, "w_squared"),
+      bound(memory, "magnitude"),
+      bound(memory, "scale_bias"),
+    ];
     const [out, rank, s] = [size(call, "out"), size(call, "rank"), size(call, "scaling")];
     for (let j = 0; j < out; j++) {
       let norm2 = squares[j]!;
       for (let r = 0; r < rank; r++) {
         norm2 += 2 * s * b[j * rank + r]! * product[r * out + j]!;
-        for (let i = 0; i < rank; i++) norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
+        for (let i = 0; i < rank; i++)
+          norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
       }
       scaleBias[2 * j] = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
       scaleBias[2 * j + 1] = memory["bias"]?.[j] ?? 0;
@@ -47,8 +60,13 @@ export const doraRowNorm: Kernel = {
 export function callDoraRowNorm(
   label: string,
   t: {
-    readonly product: Tensor; readonly gram: Tensor; readonly b: Tensor; readonly w_squared: Tensor; readonly magnitude: Tensor;
-    readonly bias?: Tensor; readonly scale_bias: Tensor;
+    readonly product: Tensor;
+    readonly gram: Tensor;
+    readonly b: Tensor;
+    readonly w_squared: Tensor;
+    readonly magnitude: Tensor;
+    readonly bias?: Tensor;
+    readonly scale_bias: Tensor;
   },
   s: { readonly out: number; readonly rank: number; readonly scaling: number },
 ): Call {
@@ -61,7 +79,15 @@ const SHAPE = { COLUMNS: 32, ROWS: 8 };
 function backward(name: string, dy: Access): Kernel {
   return {
     name,
-    bindings: { dy, e: "write", y: "read", residual: "read", scale_bias: "read", magnitude: "read", magnitude_gradient: "update" },
+    bindings: {
+      dy,
+      e: "write",
+      y: "read",
+      residual: "read",
+      scale_bias: "read",
+      magnitude: "read",
+      magnitude_gradient: "update",
+    },
     variants: [
       {
         name: "column",
@@ -72,7 +98,12 @@ function backward(name: string, dy: Access): Kernel {
       },
     ],
     twin(memory, call) {
-      const [given, y, residual, scaleBias] = [bound(memory, "dy"), bound(memory, "y"), memory["residual"], bound(memory, "scale_bias")];
+      const [given, y, residual, scaleBias] = [
+        bound(memory, "dy"),
+        bound(memory, "y"),
+        memory["residual"],
+        bound(memory, "scale_bias"),
+      ];
       const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
       const e = memory["e"] ?? given;
       const [N, out] = [size(call, "N"), size(call, "out")];
@@ -86,7 +117,10 @@ function backward(name: string, dy: Access): Kernel {
         if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
       }
     },
-    cost: (call) => ({ flops: 4 * size(call, "N") * size(call, "out"), bytes: 12 * size(call, "N") * size(call, "out") }),
+    cost: (call) => ({
+      flops: 4 * size(call, "N") * size(call, "out"),
+      bytes: 12 * size(call, "N") * size(call, "out"),
+    }),
   };
 }
 
@@ -104,14 +138,22 @@ export const doraBackwardInPlace = backward("dora_backward_inplace", "update");
 export function callDoraBackward(
   label: string,
   t: {
-    readonly dy: Tensor; readonly y: Tensor; readonly residual?: Tensor; readonly scale_bias: Tensor; readonly magnitude: Tensor;
-    readonly magnitude_gradient: Tensor; readonly e?: Tensor;
+    readonly dy: Tensor;
+    readonly y: Tensor;
+    readonly residual?: Tensor;
+    readonly scale_bias: Tensor;
+    readonly magnitude: Tensor;
+    readonly magnitude_gradient: Tensor;
+    readonly e?: Tensor;
   },
   s: { readonly N: number; readonly out: number },
 ): Call {
   const isInPlace = t.e === undefined;
   return {
-    kernel: isInPlace ? doraBackwardInPlace : doraBackward, label, tensors: { ...t }, sizes: s,
+    kernel: isInPlace ? doraBackwardInPlace : doraBackward,
+    label,
+    tensors: { ...t },
+    sizes: s,
     options: { IN_PLACE: isInPlace, RESIDUAL: t.residual !== undefined },
   };
 }

@@ -9,18 +9,46 @@ import { embeddingGather, embeddingGatherAdd } from "./embedding.js";
 import { lowrankDown, lowrankGradient } from "./lowrank.js";
 import { nf4Quantize } from "./nf4_quantize.js";
 import {
-  denseProductBackward, denseProductBackwardAdd, denseProductForward, nf4ProductBackward, nf4ProductBackwardAdd, nf4ProductForward,
+  denseProductBackward,
+  denseProductBackwardAdd,
+  denseProductForward,
+  nf4ProductBackward,
+  nf4ProductBackwardAdd,
+  nf4ProductForward,
 } from "./product.js";
 import { rmsNormBackward, rmsNormForward } from "./rms_norm.js";
 import { rope } from "./rope.js";
 import { swigluBackward, swigluForward } from "./swiglu.js";
 
 export const ALL_KERNELS: readonly Kernel[] = [
-  embeddingGather, embeddingGatherAdd, copyRows,
-  rmsNormForward, rmsNormBackward, rope, swigluForward, swigluBackward,
-  nf4ProductForward, nf4ProductBackward, nf4ProductBackwardAdd, denseProductForward, denseProductBackward, denseProductBackwardAdd, nf4Quantize,
-  lowrankDown, lowrankGradient, doraRowNorm, doraBackward, doraBackwardInPlace,
-  attentionForward, attentionDelta, attentionBackwardQ, attentionBackwardKv,
-  crossEntropyForward, crossEntropyBackward, sumLoss,
-  gradientNorm, clip, adamw,
+  embeddingGather,
+  embeddingGatherAdd,
+  copyRows,
+  rmsNormForward,
+  rmsNormBackward,
+  rope,
+  swigluForward,
+  swigluBackward,
+  nf4ProductForward,
+  nf4ProductBackward,
+  nf4ProductBackwardAdd,
+  denseProductForward,
+  denseProductBackward,
+  denseProductBackwardAdd,
+  nf4Quantize,
+  lowrankDown,
+  lowrankGradient,
+  doraRowNorm,
+  doraBackward,
+  doraBackwardInPlace,
+  attentionForward,
+  attentionDelta,
+  attentionBackwardQ,
+  attentionBackwardKv,
+  crossEntropyForward,
+  crossEntropyBackward,
+  sumLoss,
+  gradientNorm,
+  clip,
+  adamw,
 ];

@@ -1,5 +1,14 @@
 /** The rank-r products of LoRA: x down to rank r, and the gradients of the two factors. */
-import { bound, option, size, type Call, type Cost, type Defines, type Kernel, type Variant } from "../program/kernel.js";
+import {
+  bound,
+  option,
+  size,
+  type Call,
+  type Cost,
+  type Defines,
+  type Kernel,
+  type Variant,
+} from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
 
 /** How a factor lies: A [rank, K] has "rows", B [K, rank] has "columns". */
@@ -15,7 +24,11 @@ const tile: Variant = {
   file: "lowrank_down.wgsl",
   accepts: () => true,
   defines: (call): Defines => ({ ...call.options, ...TILE, RANKS: rankTile(call) }),
-  grid: (call, d) => [Math.ceil(size(call, "N") / TILE.TOKENS), Math.ceil(size(call, "rank") / Number(d["RANKS"])), 1],
+  grid: (call, d) => [
+    Math.ceil(size(call, "N") / TILE.TOKENS),
+    Math.ceil(size(call, "rank") / Number(d["RANKS"])),
+    1,
+  ],
 };
 
 const SOFTWARE_LANES = 32;
@@ -26,9 +39,18 @@ const software: Variant = {
   accepts: (call, traits) => traits.isSoftware && size(call, "K") % 4 === 0,
   defines: (call): Defines => {
     const isWide = option(call, "COLUMNS") === 0 || size(call, "rank") % 4 === 0;
-    return { ...call.options, LANES: SOFTWARE_LANES, RANKS: isWide ? rankTile(call) : Math.min(16, size(call, "rank")), W_VEC4: isWide };
+    return {
+      ...call.options,
+      LANES: SOFTWARE_LANES,
+      RANKS: isWide ? rankTile(call) : Math.min(16, size(call, "rank")),
+      W_VEC4: isWide,
+    };
   },
-  grid: (call, d) => [Math.ceil(size(call, "N") / SOFTWARE_LANES), Math.ceil(size(call, "rank") / Number(d["RANKS"])), 1],
+  grid: (call, d) => [
+    Math.ceil(size(call, "N") / SOFTWARE_LANES),
+    Math.ceil(size(call, "rank") / Number(d["RANKS"])),
+    1,
+  ],
 };
 
 function cost(call: Call): Cost {
@@ -67,11 +89,19 @@ export const lowrankGradient: Kernel = {
       file: "lowrank_gradient.wgsl",
       accepts: () => true,
       defines: (call): Defines => ({ ...call.options, ...GRADIENT, RANKS: Math.min(16, size(call, "rank")) }),
-      grid: (call, d) => [Math.ceil(size(call, "K") / (GRADIENT.LANES * GRADIENT.COLS)), Math.ceil(size(call, "rank") / Number(d["RANKS"])), 1],
+      grid: (call, d) => [
+        Math.ceil(size(call, "K") / (GRADIENT.LANES * GRADIENT.COLS)),
+        Math.ceil(size(call, "rank") / Number(d["RANKS"])),
+        1,
+      ],
     },
   ],
   twin(memory, call) {
-    const [wide, narrow, gradient] = [bound(memory, "wide"), bound(memory, "narrow"), bound(memory, "gradient")];
+    const [wide, narrow, gradient] = [
+      bound(memory, "wide"),
+      bound(memory, "narrow"),
+      bound(memory, "gradient"),
+    ];
     const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
     const [gr, gk] = option(call, "COLUMNS") ? [1, rank] : [K, 1];
     for (let k = 0; k < K; k++) {
@@ -87,7 +117,8 @@ export const lowrankGradient: Kernel = {
 };
 
 function check(label: string, t: Tensor, elements: number): void {
-  if (elements > elementCount(t)) throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${elements} elements`);
+  if (elements > elementCount(t))
+    throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${elements} elements`);
 }
 
 /**
@@ -97,14 +128,27 @@ function check(label: string, t: Tensor, elements: number): void {
  * @param t.p f32 [N, rank], overwritten
  */
 export function callLowrankDown(
-  label: string, t: { readonly x: Tensor; readonly w: Tensor; readonly p: Tensor },
-  s: { readonly N: number; readonly K: number; readonly rank: number; readonly alpha: number; readonly layout: FactorLayout },
+  label: string,
+  t: { readonly x: Tensor; readonly w: Tensor; readonly p: Tensor },
+  s: {
+    readonly N: number;
+    readonly K: number;
+    readonly rank: number;
+    readonly alpha: number;
+    readonly layout: FactorLayout;
+  },
 ): Call {
   const { N, K, rank, alpha, layout } = s;
   check(label, t.x, N * K);
   check(label, t.p, N * rank);
   check(label, t.w, rank * K);
-  return { kernel: lowrankDown, label, tensors: { ...t }, sizes: { N, K, rank, alpha }, options: { COLUMNS: layout === "columns" } };
+  return {
+    kernel: lowrankDown,
+    label,
+    tensors: { ...t },
+    sizes: { N, K, rank, alpha },
+    options: { COLUMNS: layout === "columns" },
+  };
 }
 
 /**
@@ -114,12 +158,19 @@ export function callLowrankDown(
  * @param t.gradient f32 [rank, K] (rows) or [K, rank] (columns), added to
  */
 export function callLowrankGradient(
-  label: string, t: { readonly wide: Tensor; readonly narrow: Tensor; readonly gradient: Tensor },
+  label: string,
+  t: { readonly wide: Tensor; readonly narrow: Tensor; readonly gradient: Tensor },
   s: { readonly N: number; readonly K: number; readonly rank: number; readonly layout: FactorLayout },
 ): Call {
   const { N, K, rank, layout } = s;
   check(label, t.wide, N * K);
   check(label, t.narrow, N * rank);
   check(label, t.gradient, rank * K);
-  return { kernel: lowrankGradient, label, tensors: { ...t }, sizes: { N, K, rank }, options: { COLUMNS: layout === "columns" } };
+  return {
+    kernel: lowrankGradient,
+    label,
+    tensors: { ...t },
+    sizes: { N, K, rank },
+    options: { COLUMNS: layout === "columns" },
+  };
 }

@@ -15,8 +15,15 @@ function productKernel(name: string, yAccess: Access): Kernel {
   return {
     name,
     bindings: {
-      x: "read", codes: "read", absmax: "read", values: "read", p: "read", b: "read",
-      scale_bias: "read", residual: "read", y: yAccess,
+      x: "read",
+      codes: "read",
+      absmax: "read",
+      values: "read",
+      p: "read",
+      b: "read",
+      scale_bias: "read",
+      residual: "read",
+      y: yAccess,
     },
     variants: [softwareVariant, vectorVariant, tileVariant],
     twin: productTwin,
@@ -65,10 +72,13 @@ function weightOptions(w: Weight): Defines {
 
 /** Where the codes of double-quantised block maxima start; 0 for other weights. */
 const codesWord = (w: Weight): number =>
-  w.format === "nf4" && w.doubleQuant ? doubleQuantLayout(Math.ceil((w.out * w.in) / w.blockSize)).codesWord : 0;
+  w.format === "nf4" && w.doubleQuant
+    ? doubleQuantLayout(Math.ceil((w.out * w.in) / w.blockSize)).codesWord
+    : 0;
 
 function checkRows(label: string, t: Tensor, rows: number, stride: number): void {
-  if (rows * stride > elementCount(t)) throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${rows} rows of ${stride}`);
+  if (rows * stride > elementCount(t))
+    throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${rows} rows of ${stride}`);
 }
 
 /**
@@ -84,20 +94,37 @@ function checkRows(label: string, t: Tensor, rows: number, stride: number): void
 export function callProductForward(
   label: string,
   t: {
-    readonly x: Tensor; readonly weight: Weight; readonly y: Tensor; readonly p?: Tensor; readonly b?: Tensor;
-    readonly scale_bias?: Tensor; readonly residual?: Tensor;
+    readonly x: Tensor;
+    readonly weight: Weight;
+    readonly y: Tensor;
+    readonly p?: Tensor;
+    readonly b?: Tensor;
+    readonly scale_bias?: Tensor;
+    readonly residual?: Tensor;
   },
   s: {
-    readonly N: number; readonly rank?: number; readonly xRow?: number; readonly yRow?: number; readonly yColumn?: number;
+    readonly N: number;
+    readonly rank?: number;
+    readonly xRow?: number;
+    readonly yRow?: number;
+    readonly yColumn?: number;
     readonly yStride?: number;
   },
 ): Call {
   const { weight, x, y, p, b, scale_bias, residual } = t;
   const hasLowrank = p !== undefined && b !== undefined && (s.rank ?? 0) > 0;
   const sizes = {
-    N: s.N, K: weight.in, M: weight.out, rank: hasLowrank ? s.rank ?? 0 : 0,
-    xRow: s.xRow ?? 0, xColumn: 0, xStride: weight.in,
-    yRow: s.yRow ?? 0, yColumn: s.yColumn ?? 0, yStride: s.yStride ?? weight.out, codesWord: codesWord(weight),
+    N: s.N,
+    K: weight.in,
+    M: weight.out,
+    rank: hasLowrank ? (s.rank ?? 0) : 0,
+    xRow: s.xRow ?? 0,
+    xColumn: 0,
+    xStride: weight.in,
+    yRow: s.yRow ?? 0,
+    yColumn: s.yColumn ?? 0,
+    yStride: s.yStride ?? weight.out,
+    codesWord: codesWord(weight),
   };
   checkRows(label, x, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, y, sizes.yRow + s.N, sizes.yStride);
@@ -105,11 +132,19 @@ export function callProductForward(
     kernel: weight.format === "nf4" ? nf4ProductForward : denseProductForward,
     label,
     tensors: {
-      x, ...weightTensors(weight), y, ...(hasLowrank && { p, b }), ...(scale_bias && { scale_bias }), ...(residual && { residual }),
+      x,
+      ...weightTensors(weight),
+      y,
+      ...(hasLowrank && { p, b }),
+      ...(scale_bias && { scale_bias }),
+      ...(residual && { residual }),
     },
     sizes,
     options: {
-      ...weightOptions(weight), LOWRANK: hasLowrank, SCALE_BIAS: scale_bias !== undefined, RESIDUAL: residual !== undefined,
+      ...weightOptions(weight),
+      LOWRANK: hasLowrank,
+      SCALE_BIAS: scale_bias !== undefined,
+      RESIDUAL: residual !== undefined,
     },
   };
 }
@@ -124,23 +159,48 @@ export function callProductForward(
  */
 export function callProductBackward(
   label: string,
-  t: { readonly e: Tensor; readonly weight: Weight; readonly dx: Tensor; readonly q?: Tensor; readonly a?: Tensor },
+  t: {
+    readonly e: Tensor;
+    readonly weight: Weight;
+    readonly dx: Tensor;
+    readonly q?: Tensor;
+    readonly a?: Tensor;
+  },
   s: {
-    readonly N: number; readonly rank?: number; readonly eRow?: number; readonly eColumn?: number; readonly eStride?: number;
-    readonly dxRow?: number; readonly accumulate?: boolean;
+    readonly N: number;
+    readonly rank?: number;
+    readonly eRow?: number;
+    readonly eColumn?: number;
+    readonly eStride?: number;
+    readonly dxRow?: number;
+    readonly accumulate?: boolean;
   },
 ): Call {
   const { weight, e, dx, q, a } = t;
   const hasLowrank = q !== undefined && a !== undefined && (s.rank ?? 0) > 0;
   const sizes = {
-    N: s.N, K: weight.out, M: weight.in, rank: hasLowrank ? s.rank ?? 0 : 0,
-    xRow: s.eRow ?? 0, xColumn: s.eColumn ?? 0, xStride: s.eStride ?? weight.out,
-    yRow: s.dxRow ?? 0, yColumn: 0, yStride: weight.in, codesWord: codesWord(weight),
+    N: s.N,
+    K: weight.out,
+    M: weight.in,
+    rank: hasLowrank ? (s.rank ?? 0) : 0,
+    xRow: s.eRow ?? 0,
+    xColumn: s.eColumn ?? 0,
+    xStride: s.eStride ?? weight.out,
+    yRow: s.dxRow ?? 0,
+    yColumn: 0,
+    yStride: weight.in,
+    codesWord: codesWord(weight),
   };
   checkRows(label, e, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, dx, sizes.yRow + s.N, sizes.yStride);
   const isNf4 = weight.format === "nf4";
-  const kernel = s.accumulate ? (isNf4 ? nf4ProductBackwardAdd : denseProductBackwardAdd) : isNf4 ? nf4ProductBackward : denseProductBackward;
+  const kernel = s.accumulate
+    ? isNf4
+      ? nf4ProductBackwardAdd
+      : denseProductBackwardAdd
+    : isNf4
+      ? nf4ProductBackward
+      : denseProductBackward;
   return {
     kernel,
     label,

@@ -17,7 +17,8 @@ export const hasVec4Rows = (call: Call): boolean =>
 export const hasVec4Weights = (call: Call): boolean => rowLength(call) % (isPacked(call) ? 8 : 4) === 0;
 
 /** Whether rows of B (forward [out, rank], backward [rank, in]) are whole vec4. */
-export const hasVec4Low = (call: Call): boolean => size(call, option(call, "BACKWARD") ? "M" : "rank") % 4 === 0;
+export const hasVec4Low = (call: Call): boolean =>
+  size(call, option(call, "BACKWARD") ? "M" : "rank") % 4 === 0;
 
 /** Whether rows of an NF4 weight are whole blocks of whole words. */
 export const isAligned = (call: Call): boolean =>

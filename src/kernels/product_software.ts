@@ -72,6 +72,8 @@ export const softwareVariant: Variant = {
   accepts,
   defines,
   grid: (call, d) => [
-    Math.ceil(size(call, "M") / (Number(d["LANES"]) * Number(d["COLS"]))), Math.ceil(size(call, "N") / Number(d["ROWS"])), 1,
+    Math.ceil(size(call, "M") / (Number(d["LANES"]) * Number(d["COLS"]))),
+    Math.ceil(size(call, "N") / Number(d["ROWS"])),
+    1,
   ],
 };

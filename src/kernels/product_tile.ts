@@ -25,6 +25,7 @@ export const tileVariant: Variant = {
   defines,
   grid: (call) => [
     Math.ceil(size(call, "M") / (4 * SHAPE.THREAD_COLUMNS * SHAPE.COLUMN_QUADS)),
-    Math.ceil(size(call, "N") / (4 * SHAPE.THREAD_ROWS * SHAPE.ROW_QUADS)), 1,
+    Math.ceil(size(call, "N") / (4 * SHAPE.THREAD_ROWS * SHAPE.ROW_QUADS)),
+    1,
   ],
 };

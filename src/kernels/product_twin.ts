@@ -10,7 +10,9 @@ export function decodeWeight(memory: TwinMemory, call: Call, out: number, inputs
     return w;
   }
   const [codes, absmax] = [bound(memory, "codes"), bound(memory, "absmax")];
-  const scale = option(call, "DOUBLE") ? doubleScale(absmax, size(call, "codesWord")) : (i: number): number => absmax[i]!;
+  const scale = option(call, "DOUBLE")
+    ? doubleScale(absmax, size(call, "codesWord"))
+    : (i: number): number => absmax[i]!;
   const block = option(call, "BLOCK");
   const words = Math.ceil(inputs / 8);
   for (let row = 0; row < out; row++) {
@@ -47,7 +49,8 @@ export function productTwin(memory: TwinMemory, call: Call): void {
     for (let j = 0; j < M; j++) {
       let sum = 0;
       for (let k = 0; k < K; k++) sum += x[xAt + k]! * w[j * wj + k * wk]!;
-      if (lowrank) for (let r = 0; r < rank; r++) sum += lowrank.p[t * rank + r]! * lowrank.b[j * bj + r * br]!;
+      if (lowrank)
+        for (let r = 0; r < rank; r++) sum += lowrank.p[t * rank + r]! * lowrank.b[j * bj + r * br]!;
       if (scaleBias) sum = scaleBias[2 * j]! * sum + scaleBias[2 * j + 1]!;
       if (residual) sum += residual[t * M + j]!;
       y[yAt + j] = option(call, "ADD") ? y[yAt + j]! + sum : sum;

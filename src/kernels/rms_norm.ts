@@ -26,7 +26,10 @@ export const rmsNormForward: Kernel = {
       for (let i = 0; i < D; i++) y[r * D + i] = x[r * D + i]! * scale * weight[i]!;
     }
   },
-  cost: (call) => ({ flops: 4 * size(call, "rows") * size(call, "D"), bytes: 8 * size(call, "rows") * size(call, "D") }),
+  cost: (call) => ({
+    flops: 4 * size(call, "rows") * size(call, "D"),
+    bytes: 8 * size(call, "rows") * size(call, "D"),
+  }),
 };
 
 /**
@@ -55,7 +58,12 @@ export const rmsNormBackward: Kernel = {
     },
   ],
   twin(memory, call) {
-    const [x, weight, dy, dx] = [bound(memory, "x"), bound(memory, "weight"), bound(memory, "dy"), bound(memory, "dx")];
+    const [x, weight, dy, dx] = [
+      bound(memory, "x"),
+      bound(memory, "weight"),
+      bound(memory, "dy"),
+      bound(memory, "dx"),
+    ];
     const residual = memory["residual"];
     const [rows, D, eps] = [size(call, "rows"), size(call, "D"), size(call, "eps")];
     for (let r = 0; r < rows; r++) {
@@ -67,11 +75,15 @@ export const rmsNormBackward: Kernel = {
       }
       const mean = squares / D + eps;
       for (let i = r * D; i < (r + 1) * D; i++) {
-        dx[i] = (dy[i]! * weight[i - r * D]! - (x[i]! * dot) / (D * mean)) / Math.sqrt(mean) + (residual?.[i] ?? 0);
+        dx[i] =
+          (dy[i]! * weight[i - r * D]! - (x[i]! * dot) / (D * mean)) / Math.sqrt(mean) + (residual?.[i] ?? 0);
       }
     }
   },
-  cost: (call) => ({ flops: 10 * size(call, "rows") * size(call, "D"), bytes: 16 * size(call, "rows") * size(call, "D") }),
+  cost: (call) => ({
+    flops: 10 * size(call, "rows") * size(call, "D"),
+    bytes: 16 * size(call, "rows") * size(call, "D"),
+  }),
 };
 
 /**
@@ -84,8 +96,20 @@ export const rmsNormBackward: Kernel = {
  */
 export function callRmsNormBackward(
   label: string,
-  t: { readonly x: Tensor; readonly weight: Tensor; readonly dy: Tensor; readonly residual?: Tensor; readonly dx: Tensor },
+  t: {
+    readonly x: Tensor;
+    readonly weight: Tensor;
+    readonly dy: Tensor;
+    readonly residual?: Tensor;
+    readonly dx: Tensor;
+  },
   sizes: { readonly rows: number; readonly D: number; readonly eps: number },
 ): Call {
-  return { kernel: rmsNormBackward, label, tensors: { ...t }, sizes, options: { RESIDUAL: t.residual !== undefined } };
+  return {
+    kernel: rmsNormBackward,
+    label,
+    tensors: { ...t },
+    sizes,
+    options: { RESIDUAL: t.residual !== undefined },
+  };
 }

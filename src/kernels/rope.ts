@@ -46,7 +46,13 @@ export const rope: Kernel = {
 export function callRope(
   label: string,
   t: { readonly x: Tensor; readonly table: Tensor; readonly positions: Tensor },
-  s: { readonly N: number; readonly heads: number; readonly headDim: number; readonly direction: 1 | -1; readonly factor: number },
+  s: {
+    readonly N: number;
+    readonly heads: number;
+    readonly headDim: number;
+    readonly direction: 1 | -1;
+    readonly factor: number;
+  },
 ): Call {
   return { kernel: rope, label, tensors: { ...t }, sizes: s, options: {} };
 }

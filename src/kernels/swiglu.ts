@@ -43,7 +43,9 @@ export const swigluBackward: Kernel = {
 
 /** @param t gate, up and y: f32 [count] */
 export function callSwigluForward(
-  label: string, t: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor }, sizes: { readonly count: number },
+  label: string,
+  t: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
+  sizes: { readonly count: number },
 ): Call {
   return { kernel: swigluForward, label, tensors: { ...t }, sizes, options: {} };
 }
@@ -51,7 +53,13 @@ export function callSwigluForward(
 /** @param t gate, up and dy as read; d_gate and d_up are overwritten: f32 [count] */
 export function callSwigluBackward(
   label: string,
-  t: { readonly gate: Tensor; readonly up: Tensor; readonly dy: Tensor; readonly d_gate: Tensor; readonly d_up: Tensor },
+  t: {
+    readonly gate: Tensor;
+    readonly up: Tensor;
+    readonly dy: Tensor;
+    readonly d_gate: Tensor;
+    readonly d_up: Tensor;
+  },
   sizes: { readonly count: number },
 ): Call {
   return { kernel: swigluBackward, label, tensors: { ...t }, sizes, options: {} };

@@ -32,7 +32,11 @@ export interface Architecture {
   readonly quantized: boolean;
 }
 
-const count = z.number().int().min(1).max(1 << 24);
+const count = z
+  .number()
+  .int()
+  .min(1)
+  .max(1 << 24);
 
 const schema = z.looseObject({
   model_type: z.string(),
@@ -69,24 +73,35 @@ export async function readArchitecture(folder: string): Promise<Architecture> {
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw new QdoraError(path, `${issue?.path.join(".") || "config"}: ${issue?.message}`, "is this a Hugging Face model folder?");
+    throw new QdoraError(
+      path,
+      `${issue?.path.join(".") || "config"}: ${issue?.message}`,
+      "is this a Hugging Face model folder?",
+    );
   }
   return toArchitecture(parsed.data, path);
 }
 
 function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
   const refuse = (field: string, got: unknown, limit: string): never => {
-    throw new QdoraError(path, `${field}: got ${JSON.stringify(got)} (supported: ${limit})`, "choose a Llama, Mistral, Qwen2 or Qwen3 type model");
+    throw new QdoraError(
+      path,
+      `${field}: got ${JSON.stringify(got)} (supported: ${limit})`,
+      "choose a Llama, Mistral, Qwen2 or Qwen3 type model",
+    );
   };
   if (!TYPES.includes(c.model_type)) refuse("model_type", c.model_type, TYPES.join(", "));
   const modelType = c.model_type as ModelType;
   if (c.hidden_act !== "silu") refuse("hidden_act", c.hidden_act, "silu");
-  if (c.partial_rotary_factor != null && c.partial_rotary_factor !== 1) refuse("partial_rotary_factor", c.partial_rotary_factor, "1");
+  if (c.partial_rotary_factor != null && c.partial_rotary_factor !== 1)
+    refuse("partial_rotary_factor", c.partial_rotary_factor, "1");
   const heads = c.num_attention_heads;
   const kvHeads = c.num_key_value_heads ?? heads;
-  if (heads % kvHeads !== 0) refuse("num_key_value_heads", kvHeads, `a divisor of num_attention_heads ${heads}`);
+  if (heads % kvHeads !== 0)
+    refuse("num_key_value_heads", kvHeads, `a divisor of num_attention_heads ${heads}`);
   const headDim = c.head_dim ?? (modelType === "qwen3" ? 128 : c.hidden_size / heads);
-  if (!Number.isInteger(headDim) || headDim % 2 !== 0 || headDim > 256) refuse("head_dim", headDim, "even, at most 256");
+  if (!Number.isInteger(headDim) || headDim % 2 !== 0 || headDim > 256)
+    refuse("head_dim", headDim, "even, at most 256");
   return {
     modelType,
     vocab: c.vocab_size,

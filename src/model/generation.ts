@@ -39,7 +39,10 @@ export function generationTensors(model: ModelTensors, context: number, piece: n
  * @param s.capacity the most tokens the program is planned for (1: the matrix-vector variants)
  */
 export function generationProgram(
-  name: string, model: ModelTensors, g: GenerationTensors, s: { readonly N: number; readonly capacity: number; readonly row: number },
+  name: string,
+  model: ModelTensors,
+  g: GenerationTensors,
+  s: { readonly N: number; readonly capacity: number; readonly row: number },
 ): Program {
   const { hidden: D, normEps: eps } = model.arch;
   const { N } = s;
@@ -58,26 +61,50 @@ export function generationProgram(
 }
 
 function layerCalls(
-  name: string, model: ModelTensors, w: LayerTensors, g: GenerationTensors,
-  s: { readonly N: number; readonly capacity: number; readonly row: number }, x: Tensor, next: Tensor,
+  name: string,
+  model: ModelTensors,
+  w: LayerTensors,
+  g: GenerationTensors,
+  s: { readonly N: number; readonly capacity: number; readonly row: number },
+  x: Tensor,
+  next: Tensor,
 ): readonly Call[] {
   const { arch, ropeTable: table } = model;
   const { N, row } = s;
   const eps = arch.normEps;
-  const [D, F, Q, KV] = [arch.hidden, arch.feedForward, arch.heads * arch.headDim, arch.kvHeads * arch.headDim];
+  const [D, F, Q, KV] = [
+    arch.hidden,
+    arch.feedForward,
+    arch.heads * arch.headDim,
+    arch.kvHeads * arch.headDim,
+  ];
   const label = `layers.${w.layer}`;
-  const work = (what: string, width: number): Tensor => tensor(`${name}.${label}.${what}`, [s.capacity, width]);
+  const work = (what: string, width: number): Tensor =>
+    tensor(`${name}.${label}.${what}`, [s.capacity, width]);
   const cache = (what: string): Tensor => tensor(`${label}.${what} cache`, [g.context, KV], "f32", "cache");
   const calls: Call[] = [];
-  const linear = (role: Role, input: Tensor, y: Tensor, more: { readonly residual?: Tensor; readonly yRow?: number } = {}): void => {
+  const linear = (
+    role: Role,
+    input: Tensor,
+    y: Tensor,
+    more: { readonly residual?: Tensor; readonly yRow?: number } = {},
+  ): void => {
     const module = w.linears[role];
     const p = module.adapter && work(`${role}.p`, module.adapter.rank);
     calls.push(...lowrankCalls(module, input, p, N));
     const { residual, yRow } = more;
-    calls.push(productCall(module, { x: input, p, y, ...(residual && { residual }) }, { N, ...(yRow !== undefined && { yRow }) }));
+    calls.push(
+      productCall(
+        module,
+        { x: input, p, y, ...(residual && { residual }) },
+        { N, ...(yRow !== undefined && { yRow }) },
+      ),
+    );
   };
   const h = work("h", D);
-  calls.push(callRmsNormForward(`${label} input norm`, { x, weight: w.inputNorm, y: h }, { rows: N, D, eps }));
+  calls.push(
+    callRmsNormForward(`${label} input norm`, { x, weight: w.inputNorm, y: h }, { rows: N, D, eps }),
+  );
   let [q, k] = [work("q", Q), work("k", KV)];
   const [kCache, vCache] = [cache("k"), cache("v")];
   linear("q_proj", h, q);
@@ -85,8 +112,20 @@ function layerCalls(
   linear("v_proj", h, vCache, { yRow: row });
   if (w.qNorm && w.kNorm) {
     const [q2, k2] = [work("q normed", Q), work("k normed", KV)];
-    calls.push(callRmsNormForward(`${label} q norm`, { x: q, weight: w.qNorm, y: q2 }, { rows: N * arch.heads, D: arch.headDim, eps }));
-    calls.push(callRmsNormForward(`${label} k norm`, { x: k, weight: w.kNorm, y: k2 }, { rows: N * arch.kvHeads, D: arch.headDim, eps }));
+    calls.push(
+      callRmsNormForward(
+        `${label} q norm`,
+        { x: q, weight: w.qNorm, y: q2 },
+        { rows: N * arch.heads, D: arch.headDim, eps },
+      ),
+    );
+    calls.push(
+      callRmsNormForward(
+        `${label} k norm`,
+        { x: k, weight: w.kNorm, y: k2 },
+        { rows: N * arch.kvHeads, D: arch.headDim, eps },
+      ),
+    );
     [q, k] = [q2, k2];
   }
   const turn = { N, headDim: arch.headDim, direction: 1 as const, factor: 1 };
@@ -97,13 +136,26 @@ function layerCalls(
   );
   const [o, lse] = [work("o", Q), work("lse", arch.heads)];
   calls.push(
-    callAttentionForward(`${label} attention`, { q, k: kCache, v: vCache, spans: g.spans, o, lse },
-      { N, queryRow: row, heads: arch.heads, kvHeads: arch.kvHeads, headDim: arch.headDim, scale: 1 / Math.sqrt(arch.headDim), window: w.window }),
+    callAttentionForward(
+      `${label} attention`,
+      { q, k: kCache, v: vCache, spans: g.spans, o, lse },
+      {
+        N,
+        queryRow: row,
+        heads: arch.heads,
+        kvHeads: arch.kvHeads,
+        headDim: arch.headDim,
+        scale: 1 / Math.sqrt(arch.headDim),
+        window: w.window,
+      },
+    ),
   );
   const mid = work("mid", D);
   linear("o_proj", o, mid, { residual: x });
   const h2 = work("h2", D);
-  calls.push(callRmsNormForward(`${label} post norm`, { x: mid, weight: w.postNorm, y: h2 }, { rows: N, D, eps }));
+  calls.push(
+    callRmsNormForward(`${label} post norm`, { x: mid, weight: w.postNorm, y: h2 }, { rows: N, D, eps }),
+  );
   const [gate, up, act] = [work("gate", F), work("up", F), work("act", F)];
   linear("gate_proj", h2, gate);
   linear("up_proj", h2, up);

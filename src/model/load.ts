@@ -10,6 +10,7 @@ import { f32ToBf16, f32ToF16 } from "../formats/floats.js";
 import { doubleQuantLayout, type DenseFormat, type Nf4Weight } from "../kernels/weight.js";
 import { dequantizeAbsmax, DYNAMIC_MAP, quantizeAbsmax } from "../quant/double.js";
 import { dequantizeNf4, findNonFinite, quantizeNf4 } from "../quant/nf4.js";
+import { addRowSquares, padCodeRows } from "../quant/rows.js";
 import type { Linear } from "../adapter/linear.js";
 import type { Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
@@ -39,20 +40,38 @@ function padded(bytes: Uint8Array): Uint8Array {
 /** The checkpoint's entry, checked for shape and a float type. @throws QdoraError naming file and tensor. */
 export function findEntry(checkpoint: Checkpoint, name: string, shape: readonly number[]): TensorEntry {
   const entry = checkpoint.tensors.get(name);
-  if (!entry) throw new QdoraError(checkpoint.folder, `the tensor ${name} is missing`, "the folder does not fit its config.json; download it again");
+  if (!entry)
+    throw new QdoraError(
+      checkpoint.folder,
+      `the tensor ${name} is missing`,
+      "the folder does not fit its config.json; download it again",
+    );
   if (entry.shape.length !== shape.length || entry.shape.some((n, i) => n !== shape[i])) {
-    throw new QdoraError(entry.file, `${name} has shape [${entry.shape.join(", ")}], config.json says [${shape.join(", ")}]`);
+    throw new QdoraError(
+      entry.file,
+      `${name} has shape [${entry.shape.join(", ")}], config.json says [${shape.join(", ")}]`,
+    );
   }
-  if (!["F32", "F16", "BF16"].includes(entry.dtype)) throw new QdoraError(entry.file, `${name} has dtype ${entry.dtype} (supported: F32, F16, BF16)`);
+  if (!["F32", "F16", "BF16"].includes(entry.dtype))
+    throw new QdoraError(entry.file, `${name} has dtype ${entry.dtype} (supported: F32, F16, BF16)`);
   return entry;
 }
 
 /** Reads values of a tensor in f32 and refuses NaN and infinity by name and index. */
-async function readFinite(checkpoint: Checkpoint, entry: TensorEntry, first: number, count: number): Promise<Float32Array> {
+async function readFinite(
+  checkpoint: Checkpoint,
+  entry: TensorEntry,
+  first: number,
+  count: number,
+): Promise<Float32Array> {
   const values = await readAsF32(checkpoint, entry, first, count);
   const bad = findNonFinite(values);
   if (bad >= 0) {
-    throw new QdoraError(entry.file, `${entry.name} holds ${values[bad]} at index ${first + bad}`, "the file is damaged or the model was saved broken; download it again");
+    throw new QdoraError(
+      entry.file,
+      `${entry.name} holds ${values[bad]} at index ${first + bad}`,
+      "the file is damaged or the model was saved broken; download it again",
+    );
   }
   return values;
 }
@@ -65,14 +84,23 @@ export function storedFormat(checkpoint: Checkpoint, name: string, shape: readon
 
 /** How each linear module will lie on the GPU, from the checkpoint and what was asked for. */
 export async function linearFormats(
-  checkpoint: Checkpoint, arch: Architecture, quant: "nf4" | "none", doubleQuant: boolean,
+  checkpoint: Checkpoint,
+  arch: Architecture,
+  quant: "nf4" | "none",
+  doubleQuant: boolean,
 ): Promise<(module: LinearModule) => LinearFormat> {
   const ready = new Map<string, LinearFormat>();
   for (const m of Array.from({ length: arch.layers }, (_, i) => layerModules(arch, i)).flat()) {
     const name = `${m.path}.weight`;
     const stored = arch.quantized ? await readBnbNf4(checkpoint, name, { headerOnly: true }) : undefined;
     if (stored) {
-      if (quant === "none") throw new QdoraError(checkpoint.folder, `${name} is stored in NF4, but quant is none`, "use quant nf4 with this model", { exitCode: 2 });
+      if (quant === "none")
+        throw new QdoraError(
+          checkpoint.folder,
+          `${name} is stored in NF4, but quant is none`,
+          "use quant nf4 with this model",
+          { exitCode: 2 },
+        );
       ready.set(m.path, { format: "nf4", blockSize: stored.blockSize, doubleQuant: stored.doubleQuant });
     } else {
       const format = storedFormat(checkpoint, name, [m.out, m.in]);
@@ -91,7 +119,10 @@ export type RowSquares = ReadonlyMap<string, Float32Array>;
  * @throws QdoraError naming file and tensor for anything missing, misshapen or not finite
  */
 export async function loadModel(
-  folder: string, model: ModelTensors, sink: TensorSink, onProgress: (bytes: number) => void = () => undefined,
+  folder: string,
+  model: ModelTensors,
+  sink: TensorSink,
+  onProgress: (bytes: number) => void = () => undefined,
 ): Promise<RowSquares> {
   const checkpoint = await openCheckpoint(folder);
   const rowSquares = new Map<string, Float32Array>();
@@ -109,9 +140,13 @@ export async function loadModel(
       done("lm_head.weight");
     }
     await loadVector(checkpoint, model.finalNorm, sink);
-    await sink.write(model.ropeTable, bytesOf(ropeTable(arch.rope, arch.headDim, model.ropeTable.shape[0] ?? 0)));
+    await sink.write(
+      model.ropeTable,
+      bytesOf(ropeTable(arch.rope, arch.headDim, model.ropeTable.shape[0] ?? 0)),
+    );
     for (const layer of model.layers) {
-      for (const norm of [layer.inputNorm, layer.postNorm, layer.qNorm, layer.kNorm]) if (norm) await loadVector(checkpoint, norm, sink);
+      for (const norm of [layer.inputNorm, layer.postNorm, layer.qNorm, layer.kNorm])
+        if (norm) await loadVector(checkpoint, norm, sink);
       for (const module of layerModules(arch, layer.layer)) {
         const squares = await loadLinear(checkpoint, module, layer.linears[module.role satisfies Role], sink);
         if (squares) rowSquares.set(module.path, squares);
@@ -130,12 +165,26 @@ async function loadVector(checkpoint: Checkpoint, t: Tensor, sink: TensorSink): 
 }
 
 /** Embedding or head: stored bits go up as they are. */
-async function loadTable(checkpoint: Checkpoint, name: string, parts: readonly TablePart[], arch: Architecture, sink: TensorSink): Promise<void> {
+async function loadTable(
+  checkpoint: Checkpoint,
+  name: string,
+  parts: readonly TablePart[],
+  arch: Architecture,
+  sink: TensorSink,
+): Promise<void> {
   const entry = findEntry(checkpoint, name, [arch.vocab, arch.hidden]);
-  for (const { firstRow, weight } of parts) await loadDense(checkpoint, entry, firstRow * arch.hidden, weight.values, weight.format, sink);
+  for (const { firstRow, weight } of parts)
+    await loadDense(checkpoint, entry, firstRow * arch.hidden, weight.values, weight.format, sink);
 }
 
-async function loadDense(checkpoint: Checkpoint, entry: TensorEntry, firstValue: number, t: Tensor, format: DenseFormat, sink: TensorSink): Promise<void> {
+async function loadDense(
+  checkpoint: Checkpoint,
+  entry: TensorEntry,
+  firstValue: number,
+  t: Tensor,
+  format: DenseFormat,
+  sink: TensorSink,
+): Promise<void> {
   const count = t.shape.reduce((a, b) => a * b, 1);
   for (let at = 0; at < count; at += PIECE_VALUES) {
     const values = await readFinite(checkpoint, entry, firstValue + at, Math.min(PIECE_VALUES, count - at));
@@ -144,13 +193,20 @@ async function loadDense(checkpoint: Checkpoint, entry: TensorEntry, firstValue:
   }
 }
 
-async function loadLinear(checkpoint: Checkpoint, m: LinearModule, linear: Linear, sink: TensorSink): Promise<Float32Array | undefined> {
+async function loadLinear(
+  checkpoint: Checkpoint,
+  m: LinearModule,
+  linear: Linear,
+  sink: TensorSink,
+): Promise<Float32Array | undefined> {
   const squares = linear.rowSquares ? new Float64Array(m.out) : undefined;
   const { weight } = linear;
   const name = `${m.path}.weight`;
   if (weight.format === "nf4") {
     const ready = await readBnbNf4(checkpoint, name);
-    await (ready ? loadReadyNf4(ready, m, weight, squares, sink) : quantizeLinear(checkpoint, m, weight, squares, sink));
+    await (ready
+      ? loadReadyNf4(ready, m, weight, squares, sink)
+      : quantizeLinear(checkpoint, m, weight, squares, sink));
   } else {
     const entry = findEntry(checkpoint, name, [m.out, m.in]);
     await loadDense(checkpoint, entry, 0, weight.values, weight.format, sink);
@@ -158,7 +214,7 @@ async function loadLinear(checkpoint: Checkpoint, m: LinearModule, linear: Linea
       const rows = Math.max(1, Math.floor(PIECE_VALUES / m.in));
       for (let row = 0; row < m.out; row += rows) {
         const count = Math.min(rows, m.out - row) * m.in;
-        addSquares(squares, await readAsF32(checkpoint, entry, row * m.in, count), row * m.in, m.in);
+        addRowSquares(squares, await readAsF32(checkpoint, entry, row * m.in, count), row * m.in, m.in);
       }
     }
   }
@@ -169,7 +225,12 @@ async function loadLinear(checkpoint: Checkpoint, m: LinearModule, linear: Linea
   return stored;
 }
 
-async function loadBias(checkpoint: Checkpoint, m: LinearModule, linear: Linear, sink: TensorSink): Promise<void> {
+async function loadBias(
+  checkpoint: Checkpoint,
+  m: LinearModule,
+  linear: Linear,
+  sink: TensorSink,
+): Promise<void> {
   if (!m.bias) return;
   const bias = await readFinite(checkpoint, findEntry(checkpoint, `${m.path}.bias`, [m.out]), 0, m.out);
   if (linear.bias) await sink.write(linear.bias, bytesOf(bias));
@@ -180,17 +241,6 @@ async function loadBias(checkpoint: Checkpoint, m: LinearModule, linear: Linear,
   }
 }
 
-/** Adds the squares of values that start at a flat index to the rows they belong to. */
-function addSquares(squares: Float64Array, values: Float32Array, flat: number, width: number): void {
-  for (let i = 0; i < values.length; ) {
-    const row = Math.floor((flat + i) / width);
-    const end = Math.min(values.length, (row + 1) * width - flat);
-    let sum = 0;
-    for (; i < end; i++) sum += values[i]! * values[i]!;
-    squares[row] = squares[row]! + sum;
-  }
-}
-
 /** Pieces are whole rows and whole blocks, so that each can be quantised and uploaded alone. */
 function pieceRows(m: LinearModule, blockSize: number): number {
   let rows = 1;
@@ -198,7 +248,13 @@ function pieceRows(m: LinearModule, blockSize: number): number {
   return Math.max(rows, Math.floor(PIECE_VALUES / m.in / rows) * rows);
 }
 
-async function quantizeLinear(checkpoint: Checkpoint, m: LinearModule, weight: Nf4Weight, squares: Float64Array | undefined, sink: TensorSink): Promise<void> {
+async function quantizeLinear(
+  checkpoint: Checkpoint,
+  m: LinearModule,
+  weight: Nf4Weight,
+  squares: Float64Array | undefined,
+  sink: TensorSink,
+): Promise<void> {
   const entry = findEntry(checkpoint, `${m.path}.weight`, [m.out, m.in]);
   const absmax = new Float32Array(Math.ceil((m.out * m.in) / weight.blockSize));
   const rows = pieceRows(m, weight.blockSize);
@@ -208,7 +264,13 @@ async function quantizeLinear(checkpoint: Checkpoint, m: LinearModule, weight: N
     const piece = quantizeNf4(await readFinite(checkpoint, entry, row * m.in, count), weight.blockSize);
     absmax.set(piece.absmax, (row * m.in) / weight.blockSize);
     await writeCodes(weight, piece.codes, row, count / m.in, sink);
-    if (squares && !weight.doubleQuant) addSquares(squares, dequantizeNf4(piece.codes, piece.absmax, count, weight.blockSize), row * m.in, m.in);
+    if (squares && !weight.doubleQuant)
+      addRowSquares(
+        squares,
+        dequantizeNf4(piece.codes, piece.absmax, count, weight.blockSize),
+        row * m.in,
+        m.in,
+      );
     else if (squares) codesOf.set(row, piece.codes);
   }
   if (!weight.doubleQuant) {
@@ -222,21 +284,43 @@ async function quantizeLinear(checkpoint: Checkpoint, m: LinearModule, weight: N
   for (const [row, codes] of codesOf) {
     const count = Math.min(rows, m.out - row) * m.in;
     const firstBlock = (row * m.in) / weight.blockSize;
-    addSquares(squares, dequantizeNf4(codes, restored.subarray(firstBlock), count, weight.blockSize), row * m.in, m.in);
+    addRowSquares(
+      squares,
+      dequantizeNf4(codes, restored.subarray(firstBlock), count, weight.blockSize),
+      row * m.in,
+      m.in,
+    );
   }
 }
 
-async function loadReadyNf4(ready: BnbNf4, m: LinearModule, weight: Nf4Weight, squares: Float64Array | undefined, sink: TensorSink): Promise<void> {
+async function loadReadyNf4(
+  ready: BnbNf4,
+  m: LinearModule,
+  weight: Nf4Weight,
+  squares: Float64Array | undefined,
+  sink: TensorSink,
+): Promise<void> {
   await writeCodes(weight, ready.codes, 0, m.out, sink);
-  if (ready.doubleQuant) await writeDouble(weight, { codes: ready.absmaxCodes, nestedAbsmax: ready.nestedAbsmax, offset: ready.offset }, ready.nestedMap, sink);
+  if (ready.doubleQuant)
+    await writeDouble(
+      weight,
+      { codes: ready.absmaxCodes, nestedAbsmax: ready.nestedAbsmax, offset: ready.offset },
+      ready.nestedMap,
+      sink,
+    );
   else await sink.write(weight.absmax, bytesOf(ready.absmax));
   if (!squares) return;
-  const absmax = ready.doubleQuant ? dequantizeAbsmax(ready.absmaxCodes, ready.nestedAbsmax, ready.offset, ready.nestedMap) : ready.absmax;
-  addSquares(squares, dequantizeNf4(ready.codes, absmax, m.out * m.in, weight.blockSize), 0, m.in);
+  const absmax = ready.doubleQuant
+    ? dequantizeAbsmax(ready.absmaxCodes, ready.nestedAbsmax, ready.offset, ready.nestedMap)
+    : ready.absmax;
+  addRowSquares(squares, dequantizeNf4(ready.codes, absmax, m.out * m.in, weight.blockSize), 0, m.in);
 }
 
 async function writeDouble(
-  weight: Nf4Weight, double: { readonly codes: Uint8Array; readonly nestedAbsmax: Float32Array; readonly offset: number }, map: Float32Array, sink: TensorSink,
+  weight: Nf4Weight,
+  double: { readonly codes: Uint8Array; readonly nestedAbsmax: Float32Array; readonly offset: number },
+  map: Float32Array,
+  sink: TensorSink,
 ): Promise<void> {
   const { codesWord, words } = doubleQuantLayout(double.codes.length);
   const packed = new Uint32Array(words);
@@ -249,22 +333,15 @@ async function writeDouble(
 }
 
 /** bitsandbytes' bytes of whole rows; rows that are no whole number of u32 are padded. */
-async function writeCodes(weight: Nf4Weight, codes: Uint8Array, row: number, rows: number, sink: TensorSink): Promise<void> {
-  const rowBytes = Math.ceil(weight.in / 8) * 4;
-  if (weight.in % 8 === 0) {
-    await sink.write(weight.codes, codes, row * rowBytes);
-    return;
-  }
-  const out = new Uint8Array(rows * rowBytes);
-  for (let r = 0; r < rows; r++) {
-    for (let k = 0; k < weight.in; k++) {
-      const flat = r * weight.in + k;
-      const code = flat % 2 === 0 ? codes[flat >> 1]! >> 4 : codes[flat >> 1]! & 15;
-      const at = r * rowBytes + (k >> 1);
-      out[at] = out[at]! | (k % 2 === 0 ? code << 4 : code);
-    }
-  }
-  await sink.write(weight.codes, out, row * rowBytes);
+async function writeCodes(
+  weight: Nf4Weight,
+  codes: Uint8Array,
+  row: number,
+  rows: number,
+  sink: TensorSink,
+): Promise<void> {
+  const wholeWords = weight.in % 8 === 0 ? codes : padCodeRows(codes, rows, weight.in);
+  await sink.write(weight.codes, wholeWords, row * Math.ceil(weight.in / 8) * 4);
 }
 
 /** Checks every tensor that this architecture needs by name, shape and type, from headers alone. */
@@ -274,12 +351,20 @@ export async function checkModelHeaders(checkpoint: Checkpoint, arch: Architectu
   findEntry(checkpoint, "model.norm.weight", [arch.hidden]);
   for (let layer = 0; layer < arch.layers; layer++) {
     const path = layerPath(layer);
-    for (const norm of ["input_layernorm", "post_attention_layernorm"]) findEntry(checkpoint, `${path}.${norm}.weight`, [arch.hidden]);
-    if (arch.qkNorm) for (const norm of ["q_norm", "k_norm"]) findEntry(checkpoint, `${path}.self_attn.${norm}.weight`, [arch.headDim]);
+    for (const norm of ["input_layernorm", "post_attention_layernorm"])
+      findEntry(checkpoint, `${path}.${norm}.weight`, [arch.hidden]);
+    if (arch.qkNorm)
+      for (const norm of ["q_norm", "k_norm"])
+        findEntry(checkpoint, `${path}.self_attn.${norm}.weight`, [arch.headDim]);
     for (const m of layerModules(arch, layer)) {
-      const ready = arch.quantized ? await readBnbNf4(checkpoint, `${m.path}.weight`, { headerOnly: true }) : undefined;
+      const ready = arch.quantized
+        ? await readBnbNf4(checkpoint, `${m.path}.weight`, { headerOnly: true })
+        : undefined;
       if (ready && (ready.shape[0] !== m.out || ready.shape[1] !== m.in)) {
-        throw new QdoraError(checkpoint.folder, `${m.path}.weight has shape [${ready.shape.join(", ")}], config.json says [${m.out}, ${m.in}]`);
+        throw new QdoraError(
+          checkpoint.folder,
+          `${m.path}.weight has shape [${ready.shape.join(", ")}], config.json says [${m.out}, ${m.in}]`,
+        );
       }
       if (!ready) findEntry(checkpoint, `${m.path}.weight`, [m.out, m.in]);
       if (m.bias) findEntry(checkpoint, `${m.path}.bias`, [m.out]);

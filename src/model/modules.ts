@@ -14,7 +14,8 @@ export interface LinearModule {
   readonly bias: boolean;
 }
 
-const isAttention = (role: Role): boolean => role === "q_proj" || role === "k_proj" || role === "v_proj" || role === "o_proj";
+const isAttention = (role: Role): boolean =>
+  role === "q_proj" || role === "k_proj" || role === "v_proj" || role === "o_proj";
 
 export const layerPath = (layer: number): string => `model.layers.${layer}`;
 

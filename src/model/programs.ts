@@ -5,7 +5,17 @@ import { callProductBackward, callProductForward } from "../kernels/product.js";
 import { callRmsNormBackward, callRmsNormForward } from "../kernels/rms_norm.js";
 import type { Call, Program } from "../program/kernel.js";
 import { tensor, type Tensor } from "../program/tensor.js";
-import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, layerBackward, layerForward, layerRowNorms, type Kept, type LayerActivations, type StreamContext } from "./layer.js";
+import {
+  KEEP_ALL,
+  KEEP_ATTENTION,
+  KEEP_NONE,
+  layerBackward,
+  layerForward,
+  layerRowNorms,
+  type Kept,
+  type LayerActivations,
+  type StreamContext,
+} from "./layer.js";
 import type { ModelTensors } from "./tensors.js";
 
 export type GradientCheckpointing = "full" | "selective" | "none";
@@ -29,7 +39,8 @@ export interface StreamTensors {
 }
 
 export function streamTensors(capacity: number): StreamTensors {
-  const staging = (name: string, shape: readonly number[], dtype: "u32" | "i32" | "f32"): Tensor => tensor(name, shape, dtype, "staging");
+  const staging = (name: string, shape: readonly number[], dtype: "u32" | "i32" | "f32"): Tensor =>
+    tensor(name, shape, dtype, "staging");
   return {
     tokens: staging("tokens", [capacity], "u32"),
     positions: staging("positions", [capacity], "u32"),
@@ -48,7 +59,11 @@ export interface BuildSizes {
   readonly checkpointing: GradientCheckpointing;
 }
 
-const KEPT: Record<GradientCheckpointing, Kept> = { full: KEEP_NONE, selective: KEEP_ATTENTION, none: KEEP_ALL };
+const KEPT: Record<GradientCheckpointing, Kept> = {
+  full: KEEP_NONE,
+  selective: KEEP_ATTENTION,
+  none: KEEP_ALL,
+};
 
 /** Bytes of logits that exist at a time. */
 const LOGITS_BYTES = 24 << 20;
@@ -59,29 +74,62 @@ export const logitsRows = (vocab: number, capacity: number): number =>
 
 function context(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): StreamContext {
   const { N, capacity } = sizes;
-  return { arch: model.arch, N, capacity, positions: stream.positions, spans: stream.spans, ropeTable: model.ropeTable, ropeScale: model.arch.rope.attentionFactor };
+  return {
+    arch: model.arch,
+    N,
+    capacity,
+    positions: stream.positions,
+    spans: stream.spans,
+    ropeTable: model.ropeTable,
+    ropeScale: model.arch.rope.attentionFactor,
+  };
 }
 
 /** x[t] = embedding[tokens[t]]. */
 export function embeddingCalls(model: ModelTensors, tokens: Tensor, x: Tensor, N: number): readonly Call[] {
   return model.embedding.map(({ firstRow, weight }) =>
-    callEmbeddingGather("embedding", { table: weight, tokens, x }, { N, D: model.arch.hidden, firstRow, add: firstRow > 0 }));
+    callEmbeddingGather(
+      "embedding",
+      { table: weight, tokens, x },
+      { N, D: model.arch.hidden, firstRow, add: firstRow > 0 },
+    ),
+  );
 }
 
 /** logits of `rows` tokens from token `row` on. */
-export function logitsCalls(model: ModelTensors, hn: Tensor, logits: Tensor, rows: number, row: number): readonly Call[] {
+export function logitsCalls(
+  model: ModelTensors,
+  hn: Tensor,
+  logits: Tensor,
+  rows: number,
+  row: number,
+): readonly Call[] {
   return model.head.map(({ firstRow, weight }) =>
-    callProductForward("head", { x: hn, weight, y: logits }, { N: rows, xRow: row, yColumn: firstRow, yStride: model.arch.vocab }));
+    callProductForward(
+      "head",
+      { x: hn, weight, y: logits },
+      { N: rows, xRow: row, yColumn: firstRow, yStride: model.arch.vocab },
+    ),
+  );
 }
 
 /** Final norm, then head and loss over chunks of tokens; with `dHn` the chunk's gradient overwrites its logits and goes back. */
-function headCalls(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes, x: Tensor, dHn: Tensor | undefined, prefix: string): readonly Call[] {
+function headCalls(
+  model: ModelTensors,
+  stream: StreamTensors,
+  sizes: BuildSizes,
+  x: Tensor,
+  dHn: Tensor | undefined,
+  prefix: string,
+): readonly Call[] {
   const { vocab: V, hidden: D, normEps: eps } = model.arch;
   const { N, capacity } = sizes;
   const chunk = logitsRows(V, capacity);
   const hn = tensor(`${prefix}final norm`, [capacity, D]);
   const logits = tensor(`${prefix}logits`, [chunk, V], "f32", "logits");
-  const calls: Call[] = [callRmsNormForward("final norm", { x, weight: model.finalNorm, y: hn }, { rows: N, D, eps })];
+  const calls: Call[] = [
+    callRmsNormForward("final norm", { x, weight: model.finalNorm, y: hn }, { rows: N, D, eps }),
+  ];
   for (let row = 0; row < capacity; row += chunk) {
     const rows = Math.min(Math.max(N - row, 0), chunk);
     const loss = { logits, labels: stream.labels, token_loss: stream.tokenLoss };
@@ -94,9 +142,17 @@ function headCalls(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes
     calls.push(callCrossEntropyBackward("loss", { ...loss, step: stream.step }, lossSizes));
     for (const { firstRow, weight } of model.head) {
       calls.push(
-        callProductBackward("head dX", { e: logits, weight, dx: dHn }, {
-          N: rows, eColumn: firstRow, eStride: V, dxRow: row, ...(firstRow > 0 && { accumulate: true }),
-        }),
+        callProductBackward(
+          "head dX",
+          { e: logits, weight, dx: dHn },
+          {
+            N: rows,
+            eColumn: firstRow,
+            eStride: V,
+            dxRow: row,
+            ...(firstRow > 0 && { accumulate: true }),
+          },
+        ),
       );
     }
   }
@@ -124,7 +180,13 @@ export function microBatchProgram(model: ModelTensors, stream: StreamTensors, si
   const dHn = tensor("d_final norm", [capacity, D]);
   calls.push(...headCalls(model, stream, sizes, input(last), dHn, ""));
   let dNext = tensor(`d_input.${last}`, [capacity, D]);
-  calls.push(callRmsNormBackward("final norm", { x: input(last), weight: model.finalNorm, dy: dHn, dx: dNext }, { rows: N, D, eps }));
+  calls.push(
+    callRmsNormBackward(
+      "final norm",
+      { x: input(last), weight: model.finalNorm, dy: dHn, dx: dNext },
+      { rows: N, D, eps },
+    ),
+  );
   const lowest = model.layers.findIndex((w) => Object.values(w.linears).some((l) => l.adapter));
   for (const w of model.layers.toReversed()) {
     if (w.layer < lowest) break;
@@ -148,7 +210,10 @@ export function evaluationProgram(model: ModelTensors, stream: StreamTensors, si
   const input = (layer: number): Tensor => tensor(`eval.input.${layer}`, [sizes.capacity, model.arch.hidden]);
   const calls: Call[] = [...embeddingCalls(model, stream.tokens, input(0), sizes.N)];
   for (const w of model.layers) {
-    calls.push(...layerRowNorms(w), ...layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", KEEP_NONE).calls);
+    calls.push(
+      ...layerRowNorms(w),
+      ...layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", KEEP_NONE).calls,
+    );
   }
   calls.push(...headCalls(model, stream, sizes, input(model.layers.length), undefined, "eval."));
   return { name: "evaluation", calls };

@@ -52,21 +52,35 @@ export interface ModelStorage {
 
 /** Describes all tensors of a model. Names are those of the checkpoint. */
 export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTensors {
-  const norm = (name: string, width = arch.hidden): Tensor => tensor(`${name}.weight`, [width], "f32", "weight");
-  const embedding = tableParts("model.embed_tokens.weight", arch, storage.table, "embedding", storage.maxBindingBytes);
+  const norm = (name: string, width = arch.hidden): Tensor =>
+    tensor(`${name}.weight`, [width], "f32", "weight");
+  const embedding = tableParts(
+    "model.embed_tokens.weight",
+    arch,
+    storage.table,
+    "embedding",
+    storage.maxBindingBytes,
+  );
   return {
     arch,
     embedding,
-    head: arch.tied ? embedding : tableParts("lm_head.weight", arch, storage.head, "head", storage.maxBindingBytes),
+    head: arch.tied
+      ? embedding
+      : tableParts("lm_head.weight", arch, storage.head, "head", storage.maxBindingBytes),
     finalNorm: norm("model.norm"),
     layers: Array.from({ length: arch.layers }, (_, layer): LayerTensors => {
       const path = layerPath(layer);
-      const linears = Object.fromEntries(layerModules(arch, layer).map((m) => [m.role, linearTensors(m, storage)]));
+      const linears = Object.fromEntries(
+        layerModules(arch, layer).map((m) => [m.role, linearTensors(m, storage)]),
+      );
       return {
         layer,
         inputNorm: norm(`${path}.input_layernorm`),
         postNorm: norm(`${path}.post_attention_layernorm`),
-        ...(arch.qkNorm && { qNorm: norm(`${path}.self_attn.q_norm`, arch.headDim), kNorm: norm(`${path}.self_attn.k_norm`, arch.headDim) }),
+        ...(arch.qkNorm && {
+          qNorm: norm(`${path}.self_attn.q_norm`, arch.headDim),
+          kNorm: norm(`${path}.self_attn.k_norm`, arch.headDim),
+        }),
         linears: linears as Record<Role, Linear>,
         window: arch.windows[layer] ?? 0,
       };
@@ -75,14 +89,25 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
   };
 }
 
-function tableParts(name: string, arch: Architecture, format: DenseFormat, kind: "embedding" | "head", maxBindingBytes: number): TablePart[] {
+function tableParts(
+  name: string,
+  arch: Architecture,
+  format: DenseFormat,
+  kind: "embedding" | "head",
+  maxBindingBytes: number,
+): TablePart[] {
   const rowBytes = arch.hidden * (format === "f32" ? 4 : 2);
   // A multiple of 64 rows keeps every part's first element aligned for any width.
   const rows = Math.max(64, Math.floor(maxBindingBytes / rowBytes / 64) * 64);
   const parts: TablePart[] = [];
   for (let firstRow = 0; firstRow < arch.vocab; firstRow += rows) {
     const out = Math.min(rows, arch.vocab - firstRow);
-    const values = tensor(firstRow === 0 ? name : `${name} from row ${firstRow}`, [out, arch.hidden], format, kind);
+    const values = tensor(
+      firstRow === 0 ? name : `${name} from row ${firstRow}`,
+      [out, arch.hidden],
+      format,
+      kind,
+    );
     parts.push({ firstRow, weight: { format, out, in: arch.hidden, values } });
   }
   return parts;
@@ -91,11 +116,19 @@ function tableParts(name: string, arch: Architecture, format: DenseFormat, kind:
 function linearWeight(m: LinearModule, how: LinearFormat): Weight {
   const name = `${m.path}.weight`;
   if (how.format !== "nf4") {
-    return { format: how.format, out: m.out, in: m.in, values: tensor(name, [m.out, m.in], how.format, "weight") };
+    return {
+      format: how.format,
+      out: m.out,
+      in: m.in,
+      values: tensor(name, [m.out, m.in], how.format, "weight"),
+    };
   }
   const blocks = Math.ceil((m.out * m.in) / how.blockSize);
   return {
-    format: "nf4", out: m.out, in: m.in, blockSize: how.blockSize,
+    format: "nf4",
+    out: m.out,
+    in: m.in,
+    blockSize: how.blockSize,
     codes: tensor(`${name}.codes`, [m.out, Math.ceil(m.in / 8)], "u32", "weight"),
     absmax: how.doubleQuant
       ? tensor(`${name}.absmax`, [doubleQuantLayout(blocks).words], "u32", "weight")
@@ -111,7 +144,9 @@ function linearTensors(m: LinearModule, storage: ModelStorage): Linear {
     path: m.path,
     weight: linearWeight(m, storage.linear(m)),
     ...(adapter && { adapter }),
-    ...((isDora || m.bias) && { scaleBias: tensor(`${m.path}.scale_bias`, [m.out, 2], "f32", isDora ? "row_norm" : "weight") }),
+    ...((isDora || m.bias) && {
+      scaleBias: tensor(`${m.path}.scale_bias`, [m.out, 2], "f32", isDora ? "row_norm" : "weight"),
+    }),
     ...(isDora && { rowSquares: tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm") }),
     ...(isDora && m.bias && { bias: tensor(`${m.path}.bias`, [m.out], "f32", "weight") }),
   };

@@ -39,7 +39,8 @@ const FIRST_BATCH_FLOPS = 2e9;
 /** The variants of a call's kernel that give right numbers here. @throws Error when there is none. */
 export function acceptedVariants(call: Call, gpu: Gpu): readonly Variant[] {
   const accepted = call.kernel.variants.filter((v) => v.accepts(call, gpu.traits));
-  if (accepted.length === 0) throw new Error(`no variant of ${call.kernel.name} fits ${call.label} on ${gpu.traits.name}`);
+  if (accepted.length === 0)
+    throw new Error(`no variant of ${call.kernel.name} fits ${call.label} on ${gpu.traits.name}`);
   return accepted;
 }
 
@@ -65,9 +66,11 @@ export class Executor {
     const buffers: GPUBuffer[] = [];
     for (const b of plan.buffers) {
       const usage =
-        b.label === READBACK_LABEL ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
-        : b.label === UNIFORM_LABEL ? GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST
-        : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+        b.label === READBACK_LABEL
+          ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
+          : b.label === UNIFORM_LABEL
+            ? GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST
+            : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
       gpu.device.pushErrorScope("out-of-memory");
       const buffer = gpu.ledger.allocate(b.label, b.kind, b.bytes, usage);
       buffers.push(buffer);
@@ -85,7 +88,9 @@ export class Executor {
       const uniformStart = this.plan.uniformStart.get(capacity.name);
       if (uniformStart === undefined) throw new Error(`program ${capacity.name} was not planned`);
       const bound = await Promise.all(
-        capacity.calls.map((call, i) => this.#bind(call, choose(call, acceptedVariants(call, this.gpu)), uniformStart + i)),
+        capacity.calls.map((call, i) =>
+          this.#bind(call, choose(call, acceptedVariants(call, this.gpu)), uniformStart + i),
+        ),
       );
       this.#programs.set(capacity.name, { capacity, bound, uniformStart });
     }
@@ -96,14 +101,21 @@ export class Executor {
     const kernel = await this.#pipelines.get(variant.file, defines);
     const entries = kernel.interface.bindings.map((b): GPUBindGroupEntry => {
       if (b.space === "uniform") {
-        return { binding: b.binding, resource: { buffer: this.#uniforms(), offset: uniformIndex * UNIFORM_STRIDE, size: UNIFORM_STRIDE } };
+        return {
+          binding: b.binding,
+          resource: { buffer: this.#uniforms(), offset: uniformIndex * UNIFORM_STRIDE, size: UNIFORM_STRIDE },
+        };
       }
       const t = call.tensors[b.name];
       if (!t) throw new Error(`${variant.file} binds ${b.name}, which ${call.label} does not give`);
       const access = call.kernel.bindings[b.name];
-      if ((b.space === "read") !== (access === "read")) throw new Error(`${variant.file}: ${b.name} is ${b.space}, not ${access}`);
+      if ((b.space === "read") !== (access === "read"))
+        throw new Error(`${variant.file}: ${b.name} is ${b.space}, not ${access}`);
       const place = this.#place(t);
-      return { binding: b.binding, resource: { buffer: this.#buffer(place.buffer), offset: place.offsetBytes, size: place.bytes } };
+      return {
+        binding: b.binding,
+        resource: { buffer: this.#buffer(place.buffer), offset: place.offsetBytes, size: place.bytes },
+      };
     });
     const group = this.gpu.device.createBindGroup({ label: call.label, layout: kernel.layout, entries });
     return { variant, defines, kernel, group };
@@ -148,7 +160,11 @@ export class Executor {
     return this.#runCalls(program, () => true, options);
   }
 
-  async #runCalls(program: Program, wanted: (index: number) => boolean, options: { readonly afterUpdate?: boolean }): Promise<void> {
+  async #runCalls(
+    program: Program,
+    wanted: (index: number) => boolean,
+    options: { readonly afterUpdate?: boolean },
+  ): Promise<void> {
     const loaded = this.#loaded(program.name);
     if (loaded.current !== program) this.#writeUniforms(loaded, program);
     let encoder: GPUCommandEncoder | undefined;
@@ -179,7 +195,10 @@ export class Executor {
   }
 
   /** Runs a program one call at a time and times each, in milliseconds: slower than `run`, for profiles. */
-  async profile(program: Program, options: { readonly afterUpdate?: boolean } = {}): Promise<readonly number[]> {
+  async profile(
+    program: Program,
+    options: { readonly afterUpdate?: boolean } = {},
+  ): Promise<readonly number[]> {
     const times: number[] = [];
     for (const [index, call] of program.calls.entries()) {
       await this.idle();
@@ -211,7 +230,8 @@ export class Executor {
   }
 
   #writeUniforms(loaded: Loaded, program: Program): void {
-    if (program.calls.length !== loaded.bound.length) throw new Error(`${program.name} has another structure than what was loaded`);
+    if (program.calls.length !== loaded.bound.length)
+      throw new Error(`${program.name} has another structure than what was loaded`);
     const bytes = new DataView(new ArrayBuffer(program.calls.length * UNIFORM_STRIDE));
     for (const [i, call] of program.calls.entries()) {
       const fields = (loaded.bound[i] as Bound).kernel.interface.sizes;
@@ -224,7 +244,8 @@ export class Executor {
   /** Uploads a tensor's bytes (padded to a multiple of 4), paced. `offsetBytes` starts inside the tensor. */
   async write(t: Tensor, data: Uint8Array, offsetBytes = 0): Promise<void> {
     const place = this.#place(t);
-    if (offsetBytes + data.byteLength > place.bytes) throw new Error(`${t.name}: ${data.byteLength} bytes do not fit ${place.bytes}`);
+    if (offsetBytes + data.byteLength > place.bytes)
+      throw new Error(`${t.name}: ${data.byteLength} bytes do not fit ${place.bytes}`);
     await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes + offsetBytes, data);
   }
 
@@ -237,7 +258,12 @@ export class Executor {
     const out = new Uint8Array(bytes);
     for (let at = 0; at < bytes; at += stagingBytes) {
       const count = Math.min(stagingBytes, bytes - at);
-      out.set(new Uint8Array(await readThrough(this.gpu, this.#buffer(place.buffer), place.offsetBytes + at, count, staging)), at);
+      out.set(
+        new Uint8Array(
+          await readThrough(this.gpu, this.#buffer(place.buffer), place.offsetBytes + at, count, staging),
+        ),
+        at,
+      );
     }
     return out.buffer;
   }

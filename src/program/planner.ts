@@ -56,7 +56,11 @@ interface Slot {
  * @param readbackBytes size of the read-back staging buffer
  * @param extra persistent tensors that no call binds but the host reads or writes
  */
-export function planMemory(programs: readonly Program[], readbackBytes: number, extra: readonly Tensor[] = []): MemoryPlan {
+export function planMemory(
+  programs: readonly Program[],
+  readbackBytes: number,
+  extra: readonly Tensor[] = [],
+): MemoryPlan {
   const persistent = new Map<string, Tensor>();
   const lifetimes = new Map<string, Lifetime>();
   const uniformStart = new Map<string, number>();
@@ -80,21 +84,30 @@ export function planMemory(programs: readonly Program[], readbackBytes: number, 
 function note(t: Tensor, known: Map<string, Tensor>): void {
   const other = known.get(t.name);
   if (other && (tensorBytes(other) !== tensorBytes(t) || other.arena?.name !== t.arena?.name)) {
-    throw new Error(`two different tensors are called ${t.name}: [${other.shape.join()}] and [${t.shape.join()}]`);
+    throw new Error(
+      `two different tensors are called ${t.name}: [${other.shape.join()}] and [${t.shape.join()}]`,
+    );
   }
   known.set(t.name, t);
 }
 
-function noteCall(call: Call, at: number, persistent: Map<string, Tensor>, lifetimes: Map<string, Lifetime>): void {
+function noteCall(
+  call: Call,
+  at: number,
+  persistent: Map<string, Tensor>,
+  lifetimes: Map<string, Lifetime>,
+): void {
   for (const [binding, t] of Object.entries(call.tensors)) {
-    if (!(binding in call.kernel.bindings)) throw new Error(`${call.kernel.name} (${call.label}) has no binding ${binding}`);
+    if (!(binding in call.kernel.bindings))
+      throw new Error(`${call.kernel.name} (${call.label}) has no binding ${binding}`);
     if (!isTransient(t)) {
       note(t, persistent);
       continue;
     }
     const life = lifetimes.get(t.name);
     if (life) {
-      if (life.bytes !== tensorBytes(t)) throw new Error(`workspace tensor ${t.name} has two sizes (${call.label})`);
+      if (life.bytes !== tensorBytes(t))
+        throw new Error(`workspace tensor ${t.name} has two sizes (${call.label})`);
       life.last = at;
     } else {
       if (call.kernel.bindings[binding] !== "write") {
@@ -105,7 +118,11 @@ function noteCall(call: Call, at: number, persistent: Map<string, Tensor>, lifet
   }
 }
 
-function placePersistent(tensors: ReadonlyMap<string, Tensor>, buffers: PlannedBuffer[], places: Map<string, Place>): void {
+function placePersistent(
+  tensors: ReadonlyMap<string, Tensor>,
+  buffers: PlannedBuffer[],
+  places: Map<string, Place>,
+): void {
   const arenas = new Map<string, number>();
   for (const t of tensors.values()) {
     const bytes = tensorBytes(t);
@@ -128,18 +145,28 @@ function placePersistent(tensors: ReadonlyMap<string, Tensor>, buffers: PlannedB
 }
 
 /** Greedy by size: the largest tensor first, into the first slot where its lifetime is free. Deterministic. */
-function placeTransient(lifetimes: readonly Lifetime[], buffers: PlannedBuffer[], places: Map<string, Place>): void {
+function placeTransient(
+  lifetimes: readonly Lifetime[],
+  buffers: PlannedBuffer[],
+  places: Map<string, Place>,
+): void {
   const slots: Slot[] = [];
   for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
     const free = slots.find((slot) => slot.members.every((m) => m.last < life.first || life.last < m.first));
     if (free) {
       free.members.push(life);
     } else {
-      slots.push({ label: `slot ${slots.length}`, kind: life.tensor.kind, bytes: life.bytes, members: [life] });
+      slots.push({
+        label: `slot ${slots.length}`,
+        kind: life.tensor.kind,
+        bytes: life.bytes,
+        members: [life],
+      });
     }
   }
   for (const slot of slots) {
-    for (const m of slot.members) places.set(m.tensor.name, { buffer: buffers.length, offsetBytes: 0, bytes: m.bytes });
+    for (const m of slot.members)
+      places.set(m.tensor.name, { buffer: buffers.length, offsetBytes: 0, bytes: m.bytes });
     buffers.push({ label: slot.label, kind: slot.kind, bytes: slot.bytes });
   }
 }

@@ -7,7 +7,11 @@ export class RandomSource {
 
   /** @param stream tells apart the sources of one seed: row order, adapter start, sampling */
   constructor(seed: number, stream: number) {
-    let mix = (Math.imul(seed >>> 0, 0x9e3779b1) ^ Math.imul(Math.floor(seed / 2 ** 32) >>> 0, 0x85ebca77) ^ Math.imul(stream, 0xc2b2ae3d)) >>> 0;
+    let mix =
+      (Math.imul(seed >>> 0, 0x9e3779b1) ^
+        Math.imul(Math.floor(seed / 2 ** 32) >>> 0, 0x85ebca77) ^
+        Math.imul(stream, 0xc2b2ae3d)) >>>
+      0;
     for (let i = 0; i < 4; i++) {
       mix = (mix + 0x9e3779b9) >>> 0;
       let z = mix;
@@ -24,10 +28,10 @@ export class RandomSource {
     const t = s[1]! << 9;
     s[2] = s[2]! ^ s[0]!;
     s[3] = s[3]! ^ s[1]!;
-    s[1] = s[1]! ^ s[2]!;
-    s[0] = s[0]! ^ s[3]!;
-    s[2] = s[2]! ^ t;
-    s[3] = rotate(s[3]!, 11);
+    s[1] = s[1]! ^ s[2];
+    s[0] = s[0]! ^ s[3];
+    s[2] = s[2] ^ t;
+    s[3] = rotate(s[3], 11);
     return result;
   }
 

@@ -37,7 +37,14 @@ export class ReferenceMemory {
     const copy = bytes.slice();
     const isPacked = t.dtype === "bf16" || t.dtype === "f16";
     const target = isPacked ? this.#bits(t) : this.array(t);
-    const make = { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array, bf16: Uint16Array, f16: Uint16Array }[t.dtype];
+    const make = {
+      f32: Float32Array,
+      u32: Uint32Array,
+      i32: Int32Array,
+      u8: Uint8Array,
+      bf16: Uint16Array,
+      f16: Uint16Array,
+    }[t.dtype];
     const at = offsetBytes / make.BYTES_PER_ELEMENT;
     target.set(new make(copy.buffer).subarray(0, target.length - at), at);
   }
@@ -59,7 +66,11 @@ export class ReferenceMemory {
 }
 
 /** Runs every call of a program with its twin. */
-export function runReference(program: Program, memory: ReferenceMemory, options: { afterUpdate: boolean } = { afterUpdate: true }): void {
+export function runReference(
+  program: Program,
+  memory: ReferenceMemory,
+  options: { afterUpdate: boolean } = { afterUpdate: true },
+): void {
   for (const call of program.calls) {
     if (call.onlyAfterUpdate && !options.afterUpdate) continue;
     const arrays: Record<string, NumberArray> = {};

@@ -59,4 +59,5 @@ export const isTransient = (t: Tensor): boolean => TRANSIENT.has(t.kind);
 export const elementCount = (t: Tensor): number => t.shape.reduce((product, n) => product * n, 1);
 
 /** Bytes on the GPU: packed elements, rounded up to a multiple of 4. At least 4 (WebGPU binds no empty buffer). */
-export const tensorBytes = (t: Tensor): number => Math.max(4, Math.ceil((elementCount(t) * BITS[t.dtype]) / 32) * 4);
+export const tensorBytes = (t: Tensor): number =>
+  Math.max(4, Math.ceil((elementCount(t) * BITS[t.dtype]) / 32) * 4);

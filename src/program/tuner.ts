@@ -22,24 +22,41 @@ const CACHE_VERSION = 1;
 
 /** Calls of one class run the same code on the same sizes; where in a tensor they start makes no difference. */
 export function callClass(call: Call): string {
-  const sizes = Object.entries(call.sizes).filter(([name, value]) => Number.isInteger(value) && !/row$|column$|^slot$|^module$|^firstRow$/i.test(name));
+  const sizes = Object.entries(call.sizes).filter(
+    ([name, value]) => Number.isInteger(value) && !/row$|column$|^slot$|^module$|^firstRow$/i.test(name),
+  );
   const options = Object.entries(call.options);
-  const text = [...sizes, ...options].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => `${name}=${value}`);
+  const text = [...sizes, ...options]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${name}=${value}`);
   return `${call.kernel.name} ${text.join(" ")}`;
 }
 
 /** `QDORA_CACHE`, else the user's cache folder. */
-export const cacheFolder = (): string => process.env["QDORA_CACHE"] || join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "qdora");
+export const cacheFolder = (): string =>
+  process.env["QDORA_CACHE"] || join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "qdora");
 
 function cacheFile(traits: AdapterTraits): string {
-  const identity = JSON.stringify([CACHE_VERSION, traits.name, traits.vendor, traits.architecture, traits.subgroupMinSize, traits.subgroupMaxSize]);
-  return join(cacheFolder(), "tune", `${createHash("sha256").update(identity).digest("hex").slice(0, 16)}.json`);
+  const identity = JSON.stringify([
+    CACHE_VERSION,
+    traits.name,
+    traits.vendor,
+    traits.architecture,
+    traits.subgroupMinSize,
+    traits.subgroupMaxSize,
+  ]);
+  return join(
+    cacheFolder(),
+    "tune",
+    `${createHash("sha256").update(identity).digest("hex").slice(0, 16)}.json`,
+  );
 }
 
 async function readCache(path: string): Promise<Map<string, string>> {
   try {
     const json: unknown = JSON.parse(await readFile(path, "utf8"));
-    if (typeof json === "object" && json !== null) return new Map(Object.entries(json).filter((e): e is [string, string] => typeof e[1] === "string"));
+    if (typeof json === "object" && json !== null)
+      return new Map(Object.entries(json).filter((e): e is [string, string] => typeof e[1] === "string"));
   } catch {
     // No cache yet, or a broken one: measured again and overwritten.
   }
@@ -50,7 +67,12 @@ async function readCache(path: string): Promise<Map<string, string>> {
  * Measures what the cache does not know yet. The executor's buffers are used as they are, so call this before weights are loaded.
  * @returns the table of all classes with more than one variant
  */
-export async function tune(executor: Executor, programs: readonly Program[], mode: TuneMode, say: (line: string) => void = () => undefined): Promise<VariantTable> {
+export async function tune(
+  executor: Executor,
+  programs: readonly Program[],
+  mode: TuneMode,
+  say: (line: string) => void = () => undefined,
+): Promise<VariantTable> {
   const table = new Map<string, string>();
   if (mode === "off") return table;
   const { gpu } = executor;
@@ -78,14 +100,21 @@ export async function tune(executor: Executor, programs: readonly Program[], mod
   }
   if (measured > 0) {
     await mkdir(join(cacheFolder(), "tune"), { recursive: true });
-    await writeFileAtomic(path, JSON.stringify(Object.fromEntries([...cache].toSorted()), null, 1));
+    await writeFileAtomic(
+      path,
+      JSON.stringify(Object.fromEntries([...cache].toSorted(([a], [b]) => (a < b ? -1 : 1))), null, 1),
+    );
   }
   return table;
 }
 
 /** A forced name wins (`QDORA_VARIANT=tile`), then the table, then the first variant that accepts the call. */
-export function chooseFrom(table: VariantTable, forced: string | undefined = process.env["QDORA_VARIANT"]): ChooseVariant {
+export function chooseFrom(
+  table: VariantTable,
+  forced: string | undefined = process.env["QDORA_VARIANT"],
+): ChooseVariant {
   return (call, accepted) =>
-    accepted.find((v) => v.name === forced) ?? accepted.find((v) => v.name === table.get(callClass(call))) ?? accepted[0] as (typeof accepted)[number];
+    accepted.find((v) => v.name === forced) ??
+    accepted.find((v) => v.name === table.get(callClass(call))) ??
+    (accepted[0] as (typeof accepted)[number]);
 }
-

@@ -7,7 +7,8 @@ import { planTable } from "./plan.js";
 
 const [WIDTH, HEIGHT, MARGIN] = [760, 260, 46];
 
-const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const escape = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 interface Point {
   readonly x: number;
@@ -15,16 +16,26 @@ interface Point {
 }
 
 /** One or more curves over the steps, as SVG. */
-function chart(title: string, curves: readonly { readonly name: string; readonly color: string; readonly points: readonly Point[] }[]): string {
+function chart(
+  title: string,
+  curves: readonly { readonly name: string; readonly color: string; readonly points: readonly Point[] }[],
+): string {
   const points = curves.flatMap((c) => c.points.filter((p) => Number.isFinite(p.y)));
   if (points.length === 0) return "";
   const [x0, x1] = [Math.min(...points.map((p) => p.x)), Math.max(...points.map((p) => p.x), 1)];
   const [y0, y1] = [Math.min(...points.map((p) => p.y)), Math.max(...points.map((p) => p.y))];
   const sx = (x: number): number => MARGIN + ((x - x0) / (x1 - x0 || 1)) * (WIDTH - 2 * MARGIN);
-  const sy = (y: number): number => HEIGHT - MARGIN + 16 - ((y - y0) / (y1 - y0 || 1)) * (HEIGHT - 2 * MARGIN);
+  const sy = (y: number): number =>
+    HEIGHT - MARGIN + 16 - ((y - y0) / (y1 - y0 || 1)) * (HEIGHT - 2 * MARGIN);
   const line = (c: (typeof curves)[number]): string =>
     `<polyline fill="none" stroke="${c.color}" stroke-width="1.5" points="${c.points.map((p) => `${sx(p.x).toFixed(1)},${sy(p.y).toFixed(1)}`).join(" ")}"/>` +
-    (c.points.length < 60 ? c.points.map((p) => `<circle cx="${sx(p.x).toFixed(1)}" cy="${sy(p.y).toFixed(1)}" r="2" fill="${c.color}"/>`).join("") : "");
+    (c.points.length < 60
+      ? c.points
+          .map(
+            (p) => `<circle cx="${sx(p.x).toFixed(1)}" cy="${sy(p.y).toFixed(1)}" r="2" fill="${c.color}"/>`,
+          )
+          .join("")
+      : "");
   return `<h2>${escape(title)}</h2><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escape(title)}">
 <text x="4" y="${sy(y1) + 4}">${y1.toPrecision(4)}</text><text x="4" y="${sy(y0) + 4}">${y0.toPrecision(4)}</text>
 <text x="${sx(x0)}" y="${HEIGHT - 6}">step ${x0}</text><text x="${sx(x1)}" y="${HEIGHT - 6}" text-anchor="end">${x1}</text>
@@ -35,10 +46,21 @@ ${curves.map((c, i) => `<text x="${WIDTH - MARGIN}" y="${18 + 16 * i}" text-anch
 
 /** Writes the report of a finished run. */
 export async function writeReport(
-  path: string, run: PreparedRun, steps: readonly StepEvent[], evaluations: readonly { readonly step: number; readonly loss: number }[],
+  path: string,
+  run: PreparedRun,
+  steps: readonly StepEvent[],
+  evaluations: readonly { readonly step: number; readonly loss: number }[],
 ): Promise<void> {
-  const losses = { name: "training loss", color: "#1f6fb4", points: steps.map((s) => ({ x: s.step, y: s.loss })) };
-  const held = { name: "held-out loss", color: "#d1571b", points: evaluations.map((e) => ({ x: e.step, y: e.loss })) };
+  const losses = {
+    name: "training loss",
+    color: "#1f6fb4",
+    points: steps.map((s) => ({ x: s.step, y: s.loss })),
+  };
+  const held = {
+    name: "held-out loss",
+    color: "#d1571b",
+    points: evaluations.map((e) => ({ x: e.step, y: e.loss })),
+  };
   const last = steps.at(-1);
   const facts = [
     `${run.totalSteps} steps, ${last?.tokens.toLocaleString("en-US") ?? 0} tokens, ${last?.tokensPerSecond.toFixed(1) ?? 0} tokens/s`,

@@ -21,8 +21,14 @@ export function metricsWriter(path: string): MetricsWriter {
     listen: (event) => {
       if (event.type === "step" && event.logged) {
         line({
-          step: event.step, loss: event.loss, grad_norm: event.gradNorm, learning_rate: event.learningRate, epoch: event.epoch,
-          tokens: event.tokens, tokens_per_second: event.tokensPerSecond, gpu_bytes: event.gpuBytes,
+          step: event.step,
+          loss: event.loss,
+          grad_norm: event.gradNorm,
+          learning_rate: event.learningRate,
+          epoch: event.epoch,
+          tokens: event.tokens,
+          tokens_per_second: event.tokensPerSecond,
+          gpu_bytes: event.gpuBytes,
         });
       } else if (event.type === "evaluation") {
         line({ step: event.step, eval_loss: event.loss, epoch: event.epoch });

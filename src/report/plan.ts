@@ -23,11 +23,16 @@ const WORDS: Record<Kind, string> = {
 export function planTable(plan: MemoryPlan): string {
   const rows = [...plan.bytesByKind].toSorted((a, b) => b[1] - a[1]);
   const width = Math.max(...rows.map(([kind]) => kind.length), 5);
-  const lines = rows.map(([kind, bytes]) => `  ${kind.padEnd(width)}  ${formatBytes(bytes).padStart(8)}  ${WORDS[kind]}`);
+  const lines = rows.map(
+    ([kind, bytes]) => `  ${kind.padEnd(width)}  ${formatBytes(bytes).padStart(8)}  ${WORDS[kind]}`,
+  );
   return [...lines, `  ${"total".padEnd(width)}  ${formatBytes(plan.totalBytes).padStart(8)}`].join("\n");
 }
 
 /** The plan as the JSON object of `--json`. */
-export function planJson(plan: MemoryPlan): { readonly gpu_bytes: number; readonly gpu: Record<string, number> } {
+export function planJson(plan: MemoryPlan): {
+  readonly gpu_bytes: number;
+  readonly gpu: Record<string, number>;
+} {
   return { gpu_bytes: plan.totalBytes, gpu: Object.fromEntries(plan.bytesByKind) };
 }

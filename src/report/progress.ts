@@ -10,8 +10,13 @@ export interface Output {
 
 const stepLine = (e: StepEvent): string =>
   [
-    `step ${e.step}/${e.totalSteps}`, `loss ${e.loss.toFixed(4)}`, `lr ${e.learningRate.toExponential(2)}`, `grad ${e.gradNorm.toFixed(3)}`,
-    `${formatRate(e.tokensPerSecond)} tok/s`, `gpu ${formatBytes(e.gpuBytes)}`, `left ${formatSeconds(e.secondsLeft)}`,
+    `step ${e.step}/${e.totalSteps}`,
+    `loss ${e.loss.toFixed(4)}`,
+    `lr ${e.learningRate.toExponential(2)}`,
+    `grad ${e.gradNorm.toFixed(3)}`,
+    `${formatRate(e.tokensPerSecond)} tok/s`,
+    `gpu ${formatBytes(e.gpuBytes)}`,
+    `left ${formatSeconds(e.secondsLeft)}`,
   ].join("  ");
 
 /** Listens to a run and shows it. */
@@ -48,7 +53,9 @@ export function progressPrinter(out: Output): Listener {
         if (!live && event.logged) line(stepLine(event));
         return;
       case "evaluation":
-        line(`step ${event.step}  held-out loss ${event.loss.toFixed(4)}  perplexity ${Math.exp(event.loss).toFixed(2)}`);
+        line(
+          `step ${event.step}  held-out loss ${event.loss.toFixed(4)}  perplexity ${Math.exp(event.loss).toFixed(2)}`,
+        );
         return;
       case "finished":
         if (open) line("");

@@ -13,14 +13,27 @@ export function optimizerProgram(layout: AdapterLayout, stream: StreamTensors): 
     name: "optimizer",
     calls: [
       ...layout.arenas.map((arena, slot) =>
-        callGradientNorm(`gradient norm ${slot}`, { gradient: arena.gradient, partials }, { count: arena.elements, slot })),
+        callGradientNorm(
+          `gradient norm ${slot}`,
+          { gradient: arena.gradient, partials },
+          { count: arena.elements, slot },
+        ),
+      ),
       callClip("clip", { partials, step, totals }, { count: layout.arenas.length * NORM_PARTIALS }),
       ...layout.arenas.map((arena) =>
         callAdamw(
           `adamw ${arena.parameter.name}`,
-          { parameter: arena.parameter, gradient: arena.gradient, first_moment: arena.firstMoment, second_moment: arena.secondMoment, step, totals },
+          {
+            parameter: arena.parameter,
+            gradient: arena.gradient,
+            first_moment: arena.firstMoment,
+            second_moment: arena.secondMoment,
+            step,
+            totals,
+          },
           { count: arena.elements, decayEnd: arena.decayEnd },
-        )),
+        ),
+      ),
     ],
   };
 }
@@ -35,11 +48,29 @@ export const EPSILON = 1e-8;
  * @param s.scored label tokens of all micro-batches of the step
  */
 export function stepScalars(s: {
-  readonly step: number; readonly scored: number; readonly learningRate: number; readonly weightDecay: number; readonly maxGradNorm: number;
+  readonly step: number;
+  readonly scored: number;
+  readonly learningRate: number;
+  readonly weightDecay: number;
+  readonly maxGradNorm: number;
 }): Float32Array {
   const t = s.step + 1;
   return Float32Array.from([
-    s.scored > 0 ? 1 / s.scored : 0, s.learningRate, 1 - BETA1 ** t, 1 - BETA2 ** t, s.weightDecay, EPSILON, s.maxGradNorm, BETA1, BETA2,
-    1 - BETA1, 1 - BETA2, 0, 0, 0, 0, 0,
+    s.scored > 0 ? 1 / s.scored : 0,
+    s.learningRate,
+    1 - BETA1 ** t,
+    1 - BETA2 ** t,
+    s.weightDecay,
+    EPSILON,
+    s.maxGradNorm,
+    BETA1,
+    BETA2,
+    1 - BETA1,
+    1 - BETA2,
+    0,
+    0,
+    0,
+    0,
+    0,
   ]);
 }

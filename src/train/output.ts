@@ -15,25 +15,55 @@ import type { TrainingSettings } from "./settings.js";
 export const CONFIG_FILE = "qdora_config.yaml";
 
 const TOKENIZER_FILES = [
-  "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-  "vocab.json", "merges.txt", "tokenizer.model",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "vocab.json",
+  "merges.txt",
+  "tokenizer.model",
 ];
-const RUN_FILES = new Set([...TOKENIZER_FILES, ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG_FILE, "README.md", "metrics.jsonl", "report.html"]);
+const RUN_FILES = new Set([
+  ...TOKENIZER_FILES,
+  ADAPTER_CONFIG,
+  ADAPTER_WEIGHTS,
+  CONFIG_FILE,
+  "README.md",
+  "metrics.jsonl",
+  "report.html",
+]);
 
 /** Refuses an output folder that cannot be made or written, or that holds what the run reads. @throws QdoraError */
 export async function checkOutputFolder(settings: TrainingSettings): Promise<void> {
   const { output_dir: out, model, init_adapter: adapter } = settings;
   let found = resolve(out);
   while (!existsSync(found)) found = dirname(found);
-  if (!statSync(found).isDirectory()) throw new QdoraError("output_dir", `${found} is a file`, "name a folder", { exitCode: 2 });
+  if (!statSync(found).isDirectory())
+    throw new QdoraError("output_dir", `${found} is a file`, "name a folder", { exitCode: 2 });
   await access(found, constants.W_OK).catch((cause: unknown) => {
-    throw new QdoraError("output_dir", `${found} may not be written`, "name another folder, or change its permissions", { cause });
+    throw new QdoraError(
+      "output_dir",
+      `${found} may not be written`,
+      "name another folder, or change its permissions",
+      { cause },
+    );
   });
   if (await isSameFolder(out, model)) {
-    throw new QdoraError("output_dir", `${out} is the model folder`, "name another folder, so that the base model stays as it is", { exitCode: 2 });
+    throw new QdoraError(
+      "output_dir",
+      `${out} is the model folder`,
+      "name another folder, so that the base model stays as it is",
+      { exitCode: 2 },
+    );
   }
   if (adapter !== undefined && (await isSameFolder(out, adapter))) {
-    throw new QdoraError("output_dir", `${out} is the init_adapter folder`, "name another folder, so that the first adapter stays as it is", { exitCode: 2 });
+    throw new QdoraError(
+      "output_dir",
+      `${out} is the init_adapter folder`,
+      "name another folder, so that the first adapter stays as it is",
+      { exitCode: 2 },
+    );
   }
 }
 
@@ -50,7 +80,11 @@ export async function openOutputFolder(out: string): Promise<void> {
 }
 
 /** Writes the adapter and what belongs to it. Each file appears whole or not at all; the adapter's weights come last. */
-export async function writeOutput(run: PreparedRun, adapter: ReadonlyMap<string, FactorValues>, lastLoss: number | undefined): Promise<void> {
+export async function writeOutput(
+  run: PreparedRun,
+  adapter: ReadonlyMap<string, FactorValues>,
+  lastLoss: number | undefined,
+): Promise<void> {
   const { settings } = run;
   const out = settings.output_dir;
   await mkdir(out, { recursive: true });
@@ -66,7 +100,9 @@ export async function writeOutput(run: PreparedRun, adapter: ReadonlyMap<string,
 export function peftConfig(run: PreparedRun): PeftConfig {
   const { settings } = run;
   const { target_modules: targets, exclude_modules: excluded } = settings;
-  const roles = [...new Set([...run.layout.modules.keys()].map((path) => path.split(".").at(-1) ?? path))].toSorted();
+  const roles = [
+    ...new Set([...run.layout.modules.keys()].map((path) => path.split(".").at(-1) ?? path)),
+  ].toSorted();
   return {
     base_model_name_or_path: settings.model,
     r: settings.rank,
@@ -119,4 +155,3 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")
 \`\`\`
 `;
 }
-

@@ -12,7 +12,13 @@ import { readPeftAdapter } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
-import { evaluationProgram, microBatchProgram, streamTensors, type BuildSizes, type StreamTensors } from "../model/programs.js";
+import {
+  evaluationProgram,
+  microBatchProgram,
+  streamTensors,
+  type BuildSizes,
+  type StreamTensors,
+} from "../model/programs.js";
 import { modelTensors, type ModelTensors } from "../model/tensors.js";
 import type { Program } from "../program/kernel.js";
 import { planMemory, type MemoryPlan } from "../program/planner.js";
@@ -64,19 +70,38 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
   const usable = "error" in tokenizer ? undefined : tokenizer;
   const dataset = await loadDataset({
-    path: settings.data, tokenizer: usable, tokenizerError: "error" in tokenizer ? tokenizer.error : undefined, vocabSize: arch.vocab,
-    maxSeqLength: settings.max_seq_length, trainOnPrompt: settings.train_on_prompt, packing: settings.packing,
-    valSize: settings.val_size, seed: settings.seed,
+    path: settings.data,
+    tokenizer: usable,
+    tokenizerError: "error" in tokenizer ? tokenizer.error : undefined,
+    vocabSize: arch.vocab,
+    maxSeqLength: settings.max_seq_length,
+    trainOnPrompt: settings.train_on_prompt,
+    packing: settings.packing,
+    valSize: settings.val_size,
+    seed: settings.seed,
   });
   const positions = longestRow(dataset);
   if (positions > arch.maxPositions) {
-    throw new QdoraError("max_seq_length", `the longest row has ${positions} tokens (limit ${arch.maxPositions}, the positions of this model)`,
-      `use --max-seq-length ${arch.maxPositions} or less`, { exitCode: 2 });
+    throw new QdoraError(
+      "max_seq_length",
+      `the longest row has ${positions} tokens (limit ${arch.maxPositions}, the positions of this model)`,
+      `use --max-seq-length ${arch.maxPositions} or less`,
+      { exitCode: 2 },
+    );
   }
-  const perEpoch = stepsPerEpoch(dataset.units.length, settings.batch_size, settings.gradient_accumulation_steps);
+  const perEpoch = stepsPerEpoch(
+    dataset.units.length,
+    settings.batch_size,
+    settings.gradient_accumulation_steps,
+  );
   const totalSteps = settings.max_steps ?? Math.max(1, Math.ceil(settings.epochs * perEpoch));
   const capacity = longestMicroBatchTokens(dataset, settings.batch_size);
-  const model = modelTensors(arch, { ...storage, positions, maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: layout });
+  const model = modelTensors(arch, {
+    ...storage,
+    positions,
+    maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
+    adapter: layout,
+  });
   const stream = streamTensors(capacity);
   const sizes: BuildSizes = { N: capacity, capacity, checkpointing: settings.gradient_checkpointing };
   const programs = [
@@ -85,7 +110,16 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     ...(dataset.validation.length > 0 ? [evaluationProgram(model, stream, sizes)] : []),
   ];
   return {
-    settings, arch, tokenizer: usable, dataset, layout, model, stream, capacity, stepsPerEpoch: perEpoch, totalSteps,
+    settings,
+    arch,
+    tokenizer: usable,
+    dataset,
+    layout,
+    model,
+    stream,
+    capacity,
+    stepsPerEpoch: perEpoch,
+    totalSteps,
     warmupSteps: settings.warmup_steps ?? Math.ceil(settings.warmup_ratio * totalSteps),
     programs,
     plan: planMemory(programs, READBACK_BYTES),
@@ -96,8 +130,11 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
 export function checkMemoryLimit(run: PreparedRun): void {
   const limit = run.settings.memory_limit;
   if (limit === undefined || run.plan.totalBytes <= limit) return;
-  throw new QdoraError("memory_limit", `the plan needs ${run.plan.totalBytes} bytes on the GPU (limit ${limit})`,
-    "lower max_seq_length, batch_size or rank, or use gradient_checkpointing full; `--dry-run` shows the plan");
+  throw new QdoraError(
+    "memory_limit",
+    `the plan needs ${run.plan.totalBytes} bytes on the GPU (limit ${limit})`,
+    "lower max_seq_length, batch_size or rank, or use gradient_checkpointing full; `--dry-run` shows the plan",
+  );
 }
 
 /** Shapes of the model and how its weights are stored; all headers are checked. */
@@ -119,4 +156,7 @@ async function readModel(settings: TrainingSettings) {
 }
 
 const longestRow = (dataset: Dataset): number =>
-  [...dataset.train, ...dataset.validation].reduce((longest, row) => Math.max(longest, row.inputIds.length), 1);
+  [...dataset.train, ...dataset.validation].reduce(
+    (longest, row) => Math.max(longest, row.inputIds.length),
+    1,
+  );

@@ -24,7 +24,8 @@ const ADAPTER_STREAM = 1;
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
-const scoredLabels = (batches: readonly MicroBatch[]): number => batches.reduce((sum, b) => sum + b.scored, 0);
+const scoredLabels = (batches: readonly MicroBatch[]): number =>
+  batches.reduce((sum, b) => sum + b.scored, 0);
 
 export class TrainingSession {
   readonly run: PreparedRun;
@@ -41,11 +42,19 @@ export class TrainingSession {
   }
 
   /** Allocates the plan, picks kernels, loads the model and the start adapter. */
-  static async open(run: PreparedRun, gpu: Gpu, say: (line: string) => void, onBytes: (bytes: number) => void): Promise<TrainingSession> {
+  static async open(
+    run: PreparedRun,
+    gpu: Gpu,
+    say: (line: string) => void,
+    onBytes: (bytes: number) => void,
+  ): Promise<TrainingSession> {
     const { largestBinding } = run.plan;
     if (largestBinding.bytes > gpu.traits.maxBindingBytes) {
-      throw new QdoraError("gpu", `${largestBinding.name} needs a binding of ${largestBinding.bytes} bytes (limit of ${gpu.traits.name}: ${gpu.traits.maxBindingBytes})`,
-        "lower max_seq_length or batch_size");
+      throw new QdoraError(
+        "gpu",
+        `${largestBinding.name} needs a binding of ${largestBinding.bytes} bytes (limit of ${gpu.traits.name}: ${gpu.traits.maxBindingBytes})`,
+        "lower max_seq_length or batch_size",
+      );
     }
     const executor = await Executor.allocate(gpu, run.plan);
     const table = await tune(executor, run.programs, run.settings.tune, say);
@@ -59,10 +68,14 @@ export class TrainingSession {
 
   async #startAdapter(rowSquares: RowSquares): Promise<void> {
     const { init_adapter: folder, seed } = this.run.settings;
-    const given = folder === undefined ? undefined : adapterFromPeft(this.run.layout, await readPeftAdapter(folder), folder);
+    const given =
+      folder === undefined
+        ? undefined
+        : adapterFromPeft(this.run.layout, await readPeftAdapter(folder), folder);
     const random = new RandomSource(seed, ADAPTER_STREAM);
     for (const module of this.run.layout.modules.values()) {
-      const values: FactorValues = given?.get(module.path) ?? initialValues(module, rowSquares.get(module.path), random);
+      const values: FactorValues =
+        given?.get(module.path) ?? initialValues(module, rowSquares.get(module.path), random);
       const { a, b, magnitude } = module.parameters;
       await this.executor.write(a, bytesOf(values.a));
       await this.executor.write(b, bytesOf(values.b));
@@ -71,15 +84,24 @@ export class TrainingSession {
   }
 
   /** One optimizer step over micro-batches. Loss and gradient are means over all their scored labels. */
-  async step(batches: readonly MicroBatch[], scalars: Omit<Parameters<typeof stepScalars>[0], "scored">): Promise<StepNumbers> {
+  async step(
+    batches: readonly MicroBatch[],
+    scalars: Omit<Parameters<typeof stepScalars>[0], "scored">,
+  ): Promise<StepNumbers> {
     await this.accumulate(batches, scalars);
     return this.update(batches);
   }
 
   /** First half of a step: the gradients of all its micro-batches, added up in the arenas. */
-  async accumulate(batches: readonly MicroBatch[], scalars: Omit<Parameters<typeof stepScalars>[0], "scored">): Promise<void> {
+  async accumulate(
+    batches: readonly MicroBatch[],
+    scalars: Omit<Parameters<typeof stepScalars>[0], "scored">,
+  ): Promise<void> {
     const { stream } = this.run;
-    await this.executor.write(stream.step, bytesOf(stepScalars({ ...scalars, scored: scoredLabels(batches) })));
+    await this.executor.write(
+      stream.step,
+      bytesOf(stepScalars({ ...scalars, scored: scoredLabels(batches) })),
+    );
     await this.executor.write(stream.totals, new Uint8Array(64));
     for (const batch of batches) {
       await this.#writeBatch(batch);
@@ -114,7 +136,8 @@ export class TrainingSession {
 
   async #writeBatch(batch: MicroBatch): Promise<void> {
     const { stream, capacity } = this.run;
-    if (batch.tokens > capacity) throw new Error(`a micro-batch of ${batch.tokens} tokens, planned for ${capacity}`);
+    if (batch.tokens > capacity)
+      throw new Error(`a micro-batch of ${batch.tokens} tokens, planned for ${capacity}`);
     const spans = new Uint32Array(batch.tokens * 2);
     for (let t = 0; t < batch.tokens; t++) {
       spans[2 * t] = batch.sequenceStart[t] ?? 0;
@@ -143,7 +166,8 @@ export class TrainingSession {
   /** The present adapter, by module path. */
   async adapter(): Promise<ReadonlyMap<string, FactorValues>> {
     const out = new Map<string, FactorValues>();
-    const read = async (t: Parameters<Executor["read"]>[0]): Promise<Float32Array> => new Float32Array(await this.executor.read(t));
+    const read = async (t: Parameters<Executor["read"]>[0]): Promise<Float32Array> =>
+      new Float32Array(await this.executor.read(t));
     for (const module of this.run.layout.modules.values()) {
       const { a, b, magnitude } = module.parameters;
       const factors = { a: await read(a), b: await read(b) };
@@ -156,4 +180,3 @@ export class TrainingSession {
     await this.executor.release();
   }
 }
-

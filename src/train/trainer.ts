@@ -5,7 +5,7 @@ import { QdoraError } from "../formats/error.js";
 import type { FactorValues } from "../adapter/initial.js";
 import { openGpu } from "../gpu/device.js";
 import type { Listener } from "./events.js";
-import { prepareRun, type PreparedRun } from "./prepare.js";
+import { checkMemoryLimit, prepareRun, type PreparedRun } from "./prepare.js";
 import { learningRateAt } from "./schedule.js";
 import { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
@@ -28,25 +28,26 @@ export class StoppedError extends QdoraError {
   }
 }
 
-/** @throws QdoraError when the plan does not fit the limit */
-function checkLimit(run: PreparedRun): void {
-  const limit = run.settings.memory_limit;
-  if (limit === undefined || run.plan.totalBytes <= limit) return;
-  throw new QdoraError("memory_limit", `the plan needs ${run.plan.totalBytes} bytes on the GPU (limit ${limit})`,
-    "lower max_seq_length, batch_size or rank, or use gradient_checkpointing full; `--dry-run` shows the plan");
-}
-
 /** Trains an adapter. Files are the listeners' and the caller's business. */
-export async function train(settings: TrainingSettings, listen: Listener, signal?: AbortSignal): Promise<TrainingResult> {
+export async function train(
+  settings: TrainingSettings,
+  listen: Listener,
+  signal?: AbortSignal,
+): Promise<TrainingResult> {
   const run = await prepareRun(settings);
   await listen({ type: "prepared", run });
-  checkLimit(run);
+  checkMemoryLimit(run);
   const gpu = await openGpu({ adapter: settings.device });
   try {
     await listen({ type: "gpu", name: gpu.traits.name, isSoftware: gpu.traits.isSoftware });
     const opened = performance.now();
     const say = (text: string): void => void listen({ type: "message", text });
-    const session = await TrainingSession.open(run, gpu, say, (bytes) => void listen({ type: "loading", bytes }));
+    const session = await TrainingSession.open(
+      run,
+      gpu,
+      say,
+      (bytes) => void listen({ type: "loading", bytes }),
+    );
     await listen({ type: "started", seconds: (performance.now() - opened) / 1000 });
     const steps = await loop(session, listen, signal);
     const adapter = await session.adapter();
@@ -58,10 +59,19 @@ export async function train(settings: TrainingSettings, listen: Listener, signal
   }
 }
 
-async function loop(session: TrainingSession, listen: Listener, signal: AbortSignal | undefined): Promise<number> {
+async function loop(
+  session: TrainingSession,
+  listen: Listener,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   const { run } = session;
   const { settings, dataset, totalSteps, warmupSteps } = run;
-  const schedule = { scheduler: settings.lr_scheduler, learningRate: settings.learning_rate, warmupSteps, totalSteps };
+  const schedule = {
+    scheduler: settings.lr_scheduler,
+    learningRate: settings.learning_rate,
+    warmupSteps,
+    totalSteps,
+  };
   const began = performance.now();
   let [tokens, bad] = [0, 0];
   const evaluate = async (step: number): Promise<void> => {
@@ -75,17 +85,35 @@ async function loop(session: TrainingSession, listen: Listener, signal: AbortSig
     if (signal?.aborted) throw new StoppedError(step);
     const batches = stepBatches(run, step);
     const learningRate = learningRateAt(schedule, step);
-    const { loss, gradNorm } = await session.step(batches, { step, learningRate, weightDecay: settings.weight_decay, maxGradNorm: settings.max_grad_norm });
+    const { loss, gradNorm } = await session.step(batches, {
+      step,
+      learningRate,
+      weightDecay: settings.weight_decay,
+      maxGradNorm: settings.max_grad_norm,
+    });
     tokens += batches.reduce((sum, b) => sum + b.tokens, 0);
     bad = Number.isFinite(loss) && Number.isFinite(gradNorm) ? 0 : bad + 1;
     if (bad >= MAX_BAD_STEPS) {
-      throw new QdoraError("finetune", `loss or gradient was not finite in ${bad} steps in a row (step ${step + 1})`, "lower learning_rate, or check the data with `qdora inspect`");
+      throw new QdoraError(
+        "finetune",
+        `loss or gradient was not finite in ${bad} steps in a row (step ${step + 1})`,
+        "lower learning_rate, or check the data with `qdora inspect`",
+      );
     }
     const seconds = (performance.now() - began - evaluationMs) / 1000;
     const done = step + 1;
     await listen({
-      type: "step", step: done, totalSteps, loss, gradNorm, learningRate, epoch: epochOf(run, done), tokens, tokensPerSecond: tokens / seconds,
-      gpuBytes: session.executor.gpu.ledger.peakBytes, logged: done % settings.logging_steps === 0 || done === totalSteps,
+      type: "step",
+      step: done,
+      totalSteps,
+      loss,
+      gradNorm,
+      learningRate,
+      epoch: epochOf(run, done),
+      tokens,
+      tokensPerSecond: tokens / seconds,
+      gpuBytes: session.executor.gpu.ledger.peakBytes,
+      logged: done % settings.logging_steps === 0 || done === totalSteps,
       secondsLeft: (seconds / done) * (totalSteps - done),
     });
     const last = done === totalSteps;
@@ -110,8 +138,15 @@ function epochOf(run: PreparedRun, steps: number): number {
 /** The micro-batches of a step (counted from 0). */
 export function stepBatches(run: PreparedRun, step: number): readonly MicroBatch[] {
   const { settings, dataset } = run;
-  const order = { seed: settings.seed, shuffle: settings.shuffle, batchSize: settings.batch_size, accumulation: settings.gradient_accumulation_steps };
-  return stepUnits(dataset.units.length, step, order).map((units) => makeMicroBatch(units.flatMap((u) => rowsOf(run, u))));
+  const order = {
+    seed: settings.seed,
+    shuffle: settings.shuffle,
+    batchSize: settings.batch_size,
+    accumulation: settings.gradient_accumulation_steps,
+  };
+  return stepUnits(dataset.units.length, step, order).map((units) =>
+    makeMicroBatch(units.flatMap((u) => rowsOf(run, u))),
+  );
 }
 
 function rowsOf(run: PreparedRun, unit: number) {

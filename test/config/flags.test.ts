@@ -64,7 +64,7 @@ describe("addFinetuneFlags", () => {
         ..."--model m --data d --output-dir o --init-adapter a --quant none --no-double-quant --compute-dtype f32 --use-dora false --use-rslora".split(
           " ",
         ),
-        ..."--rank 3 --alpha 7 --dropout 0.1 --target-modules q_proj,v_proj --exclude-modules lm_head --rank-pattern q_proj=2 --alpha-pattern q_proj=1.5".split(
+        ..."--rank 3 --alpha 7 --dropout 0 --target-modules q_proj,v_proj --exclude-modules lm_head --rank-pattern q_proj=2 --alpha-pattern q_proj=1.5".split(
           " ",
         ),
         ..."--max-seq-length 77 --packing true --batch-size 2 --gradient-accumulation-steps 3 --no-shuffle --train-on-prompt --val-size 0.1".split(
@@ -91,7 +91,7 @@ describe("addFinetuneFlags", () => {
       use_rslora: true,
       rank: 3,
       alpha: 7,
-      dropout: 0.1,
+      dropout: 0,
       target_modules: ["q_proj", "v_proj"],
       exclude_modules: ["lm_head"],
       rank_pattern: { q_proj: 2 },

@@ -220,7 +220,7 @@ describe("resolveFinetuneConfig", () => {
     const asked: Record<string, unknown> = {
       compute_dtype: "f16",
       optimizer: "adamw8bit",
-      gradient_checkpointing: "selective",
+      dropout: 0.1,
       revision: "v2",
       save_steps: 5,
       save_total_limit: 2,

@@ -27,7 +27,9 @@ it("takes the first branch that holds", () => {
 });
 
 it("unrolls loops, nested and empty ones, with expressions", () => {
-  const file = source("#let W = N * 2\n#for i in 0..N\n#for j in i..2\nx#{i}_#{j + W}\n#endfor\n#endfor\n#for k in 0..0\nnever\n#endfor");
+  const file = source(
+    "#let W = N * 2\n#for i in 0..N\n#for j in i..2\nx#{i}_#{j + W}\n#endfor\n#endfor\n#for k in 0..0\nnever\n#endfor",
+  );
   expect(expandWgsl(file, { N: 2 })).toBe("x0_4\nx0_5\nx1_5");
 });
 
@@ -47,8 +49,10 @@ it("reads bindings and sizes out of the shader", () => {
       { name: "x", binding: 2, space: "read" },
       { name: "y", binding: 5, space: "read_write" },
     ],
-    sizes: [{ name: "N", type: "u32" }, { name: "eps", type: "f32" }],
+    sizes: [
+      { name: "N", type: "u32" },
+      { name: "eps", type: "f32" },
+    ],
   });
   expect(() => wgslInterface("struct Sizes {\n a: vec2u,\n}", "f.wgsl")).toThrow(/f\.wgsl: struct Sizes/);
 });
-

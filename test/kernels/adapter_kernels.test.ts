@@ -10,7 +10,14 @@ const context = useGpu();
 const TOLERANCE = 3e-6;
 
 const LAYOUTS = ["rows", "columns"] as const;
-const SHAPES = [[1, 64, 16], [7, 65, 3], [33, 100, 5], [65, 576, 16], [130, 40, 33], [3, 1, 1]] as const;
+const SHAPES = [
+  [1, 64, 16],
+  [7, 65, 3],
+  [33, 100, 5],
+  [65, 576, 16],
+  [130, 40, 33],
+  [3, 1, 1],
+] as const;
 
 describe("lowrank", () => {
   for (const layout of LAYOUTS) {
@@ -19,14 +26,32 @@ describe("lowrank", () => {
         const factor = layout === "rows" ? [rank, K] : [K, rank];
         const s = { N, K, rank, layout };
         const down = callLowrankDown(
-          "test", { x: given("x", [N + 2, K]), w: given("w", factor), p: given("p", [N + 2, rank]) }, { ...s, alpha: 0.7 });
-        const names = await compareWithTwin(
-          context.gpu, down, { tolerance: TOLERANCE, data: { x: randomF32((N + 2) * K, 1), w: randomF32(K * rank, 2), p: randomF32((N + 2) * rank, 3) } });
+          "test",
+          { x: given("x", [N + 2, K]), w: given("w", factor), p: given("p", [N + 2, rank]) },
+          { ...s, alpha: 0.7 },
+        );
+        const names = await compareWithTwin(context.gpu, down, {
+          tolerance: TOLERANCE,
+          data: { x: randomF32((N + 2) * K, 1), w: randomF32(K * rank, 2), p: randomF32((N + 2) * rank, 3) },
+        });
         expect(names).toEqual(context.gpu.traits.isSoftware && K % 4 === 0 ? ["software", "tile"] : ["tile"]);
         const gradient = callLowrankGradient(
-          "test", { wide: given("wide", [N, K]), narrow: given("narrow", [N, rank]), gradient: given("gradient", factor) }, s);
-        await compareWithTwin(
-          context.gpu, gradient, { tolerance: TOLERANCE, data: { wide: randomF32(N * K, 1), narrow: randomF32(N * rank, 2), gradient: randomF32(K * rank, 3) } });
+          "test",
+          {
+            wide: given("wide", [N, K]),
+            narrow: given("narrow", [N, rank]),
+            gradient: given("gradient", factor),
+          },
+          s,
+        );
+        await compareWithTwin(context.gpu, gradient, {
+          tolerance: TOLERANCE,
+          data: {
+            wide: randomF32(N * K, 1),
+            narrow: randomF32(N * rank, 2),
+            gradient: randomF32(K * rank, 3),
+          },
+        });
       });
     }
 
@@ -35,9 +60,16 @@ describe("lowrank", () => {
       const factor = layout === "rows" ? [rank, K] : [K, rank];
       const x = Float64Array.from(randomF32(N * K, 1));
       const dp = Float64Array.from(randomF32(N * rank, 2));
-      const down = callLowrankDown("test", { x: given("x", [N, K]), w: given("w", factor), p: given("p", [N, rank]) }, { N, K, rank, alpha: 1, layout });
+      const down = callLowrankDown(
+        "test",
+        { x: given("x", [N, K]), w: given("w", factor), p: given("p", [N, rank]) },
+        { N, K, rank, alpha: 1, layout },
+      );
       const back = callLowrankGradient(
-        "test", { wide: given("x", [N, K]), narrow: given("dp", [N, rank]), gradient: given("g", factor) }, { N, K, rank, layout });
+        "test",
+        { wide: given("x", [N, K]), narrow: given("dp", [N, rank]), gradient: given("g", factor) },
+        { N, K, rank, layout },
+      );
       const loss = (w: Float64Array): number => {
         const p = new Float64Array(N * rank);
         down.kernel.twin({ x, w, p }, down);
@@ -46,22 +78,43 @@ describe("lowrank", () => {
       const gradient = new Float64Array(K * rank);
       back.kernel.twin({ wide: x, narrow: dp, gradient }, back);
       // Linear: only cancellation, about 2^-52 / 1e-5.
-      expectClose(gradient, finiteDifference(Float64Array.from(randomF32(K * rank, 3)), loss), 1e-9, "gradient");
+      expectClose(
+        gradient,
+        finiteDifference(Float64Array.from(randomF32(K * rank, 3)), loss),
+        1e-9,
+        "gradient",
+      );
     });
   }
 });
 
 describe("dora_row_norm", () => {
-  for (const [out, rank, hasBias] of [[1, 1, false], [65, 5, true], [576, 16, false]] as const) {
+  for (const [out, rank, hasBias] of [
+    [1, 1, false],
+    [65, 5, true],
+    [576, 16, false],
+  ] as const) {
     it(`equals its twin: out ${out}, rank ${rank}`, async () => {
       const t = {
-        product: given("product", [rank, out]), gram: given("gram", [rank, rank]), b: given("b", [out, rank]), w_squared: given("w2", [out]),
-        magnitude: given("m", [out]), scale_bias: given("sb", [out, 2]),
+        product: given("product", [rank, out]),
+        gram: given("gram", [rank, rank]),
+        b: given("b", [out, rank]),
+        w_squared: given("w2", [out]),
+        magnitude: given("m", [out]),
+        scale_bias: given("sb", [out, 2]),
       };
-      const call = callDoraRowNorm("test", { ...t, ...(hasBias && { bias: given("bias", [out]) }) }, { out, rank, scaling: 2 });
+      const call = callDoraRowNorm(
+        "test",
+        { ...t, ...(hasBias && { bias: given("bias", [out]) }) },
+        { out, rank, scaling: 2 },
+      );
       const data = {
-        product: randomF32(rank * out, 1), gram: randomF32(rank * rank, 2), b: randomF32(out * rank, 3, 0.05),
-        w_squared: randomF32(out, 4).map((v) => 3 + v * v), magnitude: randomF32(out, 5), bias: randomF32(out, 6),
+        product: randomF32(rank * out, 1),
+        gram: randomF32(rank * rank, 2),
+        b: randomF32(out * rank, 3, 0.05),
+        w_squared: randomF32(out, 4).map((v) => 3 + v * v),
+        magnitude: randomF32(out, 5),
+        bias: randomF32(out, 6),
       };
       await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
     });
@@ -80,15 +133,30 @@ describe("dora_row_norm", () => {
         for (let k = 0; k < K; k++) sum += a[Math.floor(i / rows) * K + k]! * m[(i % rows) * K + k]!;
         return sum;
       });
-    const squares = Float64Array.from({ length: out }, (_, j) => w.subarray(j * K, (j + 1) * K).reduce((sum, v) => sum + v * v, 0));
+    const squares = Float64Array.from({ length: out }, (_, j) =>
+      w.subarray(j * K, (j + 1) * K).reduce((sum, v) => sum + v * v, 0),
+    );
     const t = {
-      product: given("product", [rank, out]), gram: given("gram", [rank, rank]), b: given("b", [out, rank]), w_squared: given("w2", [out]),
-      magnitude: given("m", [out]), scale_bias: given("sb", [out, 2]),
+      product: given("product", [rank, out]),
+      gram: given("gram", [rank, rank]),
+      b: given("b", [out, rank]),
+      w_squared: given("w2", [out]),
+      magnitude: given("m", [out]),
+      scale_bias: given("sb", [out, 2]),
     };
     const call = callDoraRowNorm("test", t, { out, rank, scaling: s });
     const scaleBias = new Float64Array(2 * out);
     call.kernel.twin(
-      { product: times(w, out), gram: times(a, rank), b, w_squared: squares, magnitude: Float64Array.of(1, 2, 3), scale_bias: scaleBias }, call);
+      {
+        product: times(w, out),
+        gram: times(a, rank),
+        b,
+        w_squared: squares,
+        magnitude: Float64Array.of(1, 2, 3),
+        scale_bias: scaleBias,
+      },
+      call,
+    );
     for (let j = 0; j < 2; j++) {
       let norm2 = 0;
       for (let k = 0; k < K; k++) {
@@ -103,19 +171,38 @@ describe("dora_row_norm", () => {
 });
 
 describe("dora_backward", () => {
-  for (const [N, out, residual, inPlace] of [[1, 1, false, true], [7, 65, true, true], [33, 100, false, false], [65, 576, true, false]] as const) {
+  for (const [N, out, residual, inPlace] of [
+    [1, 1, false, true],
+    [7, 65, true, true],
+    [33, 100, false, false],
+    [65, 576, true, false],
+  ] as const) {
     it(`equals its twin: N ${N}, out ${out}${residual ? ", residual" : ""}${inPlace ? ", in place" : ""}`, async () => {
       const t = {
-        dy: given("dy", [N, out]), y: given("y", [N, out]), scale_bias: given("sb", [out, 2]), magnitude: given("m", [out]),
+        dy: given("dy", [N, out]),
+        y: given("y", [N, out]),
+        scale_bias: given("sb", [out, 2]),
+        magnitude: given("m", [out]),
         magnitude_gradient: given("dm", [out]),
       };
       const call = callDoraBackward(
-        "test", { ...t, ...(residual && { residual: given("r", [N, out]) }), ...(!inPlace && { e: given("e", [N, out]) }) }, { N, out });
+        "test",
+        {
+          ...t,
+          ...(residual && { residual: given("r", [N, out]) }),
+          ...(!inPlace && { e: given("e", [N, out]) }),
+        },
+        { N, out },
+      );
       const magnitude = randomF32(out, 4).map((v) => 1 + Math.abs(v));
       if (out > 1) magnitude[out - 1] = 0;
       const data = {
-        dy: randomF32(N * out, 1), y: randomF32(N * out, 2), residual: randomF32(N * out, 3), scale_bias: randomF32(2 * out, 5),
-        magnitude, magnitude_gradient: randomF32(out, 6),
+        dy: randomF32(N * out, 1),
+        y: randomF32(N * out, 2),
+        residual: randomF32(N * out, 3),
+        scale_bias: randomF32(2 * out, 5),
+        magnitude,
+        magnitude_gradient: randomF32(out, 6),
       };
       await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
     });
@@ -123,22 +210,44 @@ describe("dora_backward", () => {
 
   it("the magnitude's gradient is the derivative of y = m u / c + bias + residual", () => {
     const [N, out] = [3, 4];
-    const [u, residual, dy] = [1, 2, 3].map((seed) => Float64Array.from(randomF32(N * out, seed))) as [Float64Array, Float64Array, Float64Array];
+    const [u, residual, dy] = [1, 2, 3].map((seed) => Float64Array.from(randomF32(N * out, seed))) as [
+      Float64Array,
+      Float64Array,
+      Float64Array,
+    ];
     const c = Float64Array.of(0.5, 1, 2, 3);
     const bias = Float64Array.of(0.1, -0.2, 0.3, 0);
     const m = Float64Array.of(1, -0.5, 2, 0.7);
     const forward = (magnitude: Float64Array): Float64Array =>
       u.map((v, i) => (magnitude[i % out]! * v) / c[i % out]! + bias[i % out]! + residual[i]!);
-    const loss = (magnitude: Float64Array): number => forward(magnitude).reduce((sum, v, i) => sum + v * dy[i]!, 0);
+    const loss = (magnitude: Float64Array): number =>
+      forward(magnitude).reduce((sum, v, i) => sum + v * dy[i]!, 0);
     const t = {
-      dy: given("dy", [N, out]), y: given("y", [N, out]), scale_bias: given("sb", [out, 2]), magnitude: given("m", [out]),
-      magnitude_gradient: given("dm", [out]), residual: given("r", [N, out]), e: given("e", [N, out]),
+      dy: given("dy", [N, out]),
+      y: given("y", [N, out]),
+      scale_bias: given("sb", [out, 2]),
+      magnitude: given("m", [out]),
+      magnitude_gradient: given("dm", [out]),
+      residual: given("r", [N, out]),
+      e: given("e", [N, out]),
     };
     const call = callDoraBackward("test", t, { N, out });
     const gradient = new Float64Array(out);
-    const scaleBias = Float64Array.from({ length: 2 * out }, (_, i) => (i % 2 === 0 ? m[i / 2]! / c[i / 2]! : bias[(i - 1) / 2]!));
+    const scaleBias = Float64Array.from({ length: 2 * out }, (_, i) =>
+      i % 2 === 0 ? m[i / 2]! / c[i / 2]! : bias[(i - 1) / 2]!,
+    );
     call.kernel.twin(
-      { dy, y: forward(m), residual, scale_bias: scaleBias, magnitude: m, magnitude_gradient: gradient, e: new Float64Array(N * out) }, call);
+      {
+        dy,
+        y: forward(m),
+        residual,
+        scale_bias: scaleBias,
+        magnitude: m,
+        magnitude_gradient: gradient,
+        e: new Float64Array(N * out),
+      },
+      call,
+    );
     expectClose(gradient, finiteDifference(m, loss), 1e-8, "dm");
   });
 });

@@ -2,7 +2,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Pipelines } from "../../src/gpu/pipelines.js";
 import {
-  callAttentionBackwardKv, callAttentionBackwardQ, callAttentionDelta, callAttentionForward,
+  callAttentionBackwardKv,
+  callAttentionBackwardQ,
+  callAttentionDelta,
+  callAttentionForward,
 } from "../../src/kernels/attention.js";
 import type { Call, NumberArray } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
@@ -50,7 +53,9 @@ const CACHED: readonly Case[] = [
 
 const describeCase = (c: Case): string => {
   const { lengths, ...rest } = c;
-  return `[${lengths.join()}]${Object.entries(rest).map(([k, v]) => `, ${k} ${v}`).join("")}`;
+  return `[${lengths.join()}]${Object.entries(rest)
+    .map(([k, v]) => `, ${k} ${v}`)
+    .join("")}`;
 };
 
 function spansOf(lengths: readonly number[], spare: number): Uint32Array {
@@ -67,25 +72,43 @@ function spansOf(lengths: readonly number[], spare: number): Uint32Array {
 type Data = Record<string, Float32Array | Float64Array | Uint32Array>;
 
 /** Everything that the four kernels bind, with outputs of forward as its twin gives them. */
-function inputs(c: Case): { readonly data: Data; readonly calls: readonly [Call, Call, Call, Call]; readonly rows: number; readonly N: number } {
+function inputs(c: Case): {
+  readonly data: Data;
+  readonly calls: readonly [Call, Call, Call, Call];
+  readonly rows: number;
+  readonly N: number;
+} {
   const { heads, kvHeads, headDim: D, window, spare = 0, queryRow = 0 } = c;
   const used = c.lengths.reduce((a, b) => a + b);
   const [N, rows] = [used - queryRow, used + spare];
   const capacity = N + spare;
   const data: Data = {
-    q: randomF32(capacity * heads * D, 1), k: randomF32(rows * kvHeads * D, 2), v: randomF32(rows * kvHeads * D, 3),
-    d_o: randomF32(capacity * heads * D, 4), spans: spansOf(c.lengths, spare),
-    o: randomF32(capacity * heads * D, 5), lse: randomF32(capacity * heads, 6), delta: randomF32(capacity * heads, 7),
-    d_q: randomF32(capacity * heads * D, 8), d_k: randomF32(rows * kvHeads * D, 9), d_v: randomF32(rows * kvHeads * D, 10),
+    q: randomF32(capacity * heads * D, 1),
+    k: randomF32(rows * kvHeads * D, 2),
+    v: randomF32(rows * kvHeads * D, 3),
+    d_o: randomF32(capacity * heads * D, 4),
+    spans: spansOf(c.lengths, spare),
+    o: randomF32(capacity * heads * D, 5),
+    lse: randomF32(capacity * heads, 6),
+    delta: randomF32(capacity * heads, 7),
+    d_q: randomF32(capacity * heads * D, 8),
+    d_k: randomF32(rows * kvHeads * D, 9),
+    d_v: randomF32(rows * kvHeads * D, 10),
   };
   const wide = (name: string) => given(name, [capacity, heads * D]);
   const narrow = (name: string) => given(name, [rows, kvHeads * D]);
   const [q, k, v, o, d_o] = [wide("q"), narrow("k"), narrow("v"), wide("o"), wide("d_o")];
-  const [lse, delta, spans] = [given("lse", [capacity, heads]), given("delta", [capacity, heads]), given("spans", [rows, 2], "u32")];
+  const [lse, delta, spans] = [
+    given("lse", [capacity, heads]),
+    given("delta", [capacity, heads]),
+    given("spans", [rows, 2], "u32"),
+  ];
   const s = { N, heads, kvHeads, headDim: D, scale: 1 / Math.sqrt(D), window };
   const shared = { q, k, v, d_o, lse, delta, spans };
   return {
-    data, rows, N,
+    data,
+    rows,
+    N,
     calls: [
       callAttentionForward("test", { q, k, v, spans, o, lse }, { ...s, queryRow }),
       callAttentionDelta("test", { o, d_o, delta }, s),
@@ -120,7 +143,10 @@ describe("attention", () => {
   it("does not overflow where scores are far apart", async () => {
     const { data, calls } = inputs({ lengths: [40], heads: 1, kvHeads: 1, headDim: 64, window: 0 });
     // Scores of some hundreds: exponentials of differences only. An error of 2^-24 of a score of 500 can be 3e-5 of its exponential; 2e-7 was seen.
-    await compareWithTwin(context.gpu, calls[0], { tolerance: 3e-5, data: { ...data, q: randomF32(40 * 64, 1, 60) } });
+    await compareWithTwin(context.gpu, calls[0], {
+      tolerance: 3e-5,
+      data: { ...data, q: randomF32(40 * 64, 1, 60) },
+    });
   });
 });
 
@@ -129,11 +155,18 @@ describe("the twins of attention", () => {
     it(`have the gradients of finite differences, window ${window}`, () => {
       const c = { lengths: [4, 1, 3], heads: 4, kvHeads: 2, headDim: 4, window };
       const { data, calls } = inputs(c);
-      const memory = Object.fromEntries(Object.entries(data).map(([name, a]) => [name, name === "spans" ? a : Float64Array.from(a)]));
+      const memory = Object.fromEntries(
+        Object.entries(data).map(([name, a]) => [name, name === "spans" ? a : Float64Array.from(a)]),
+      );
       runTwins(calls, memory);
       for (const name of ["q", "k", "v"]) {
         const gradient = finiteDifference(Float64Array.from(data[name]!), (x) => {
-          const again = { ...memory, [name]: x, o: new Float64Array(memory["o"]!.length), lse: new Float64Array(memory["lse"]!.length) };
+          const again = {
+            ...memory,
+            [name]: x,
+            o: new Float64Array(memory["o"]!.length),
+            lse: new Float64Array(memory["lse"]!.length),
+          };
           runTwins(calls.slice(0, 1), again);
           return again.o.reduce((sum, o, i) => sum + o * memory["d_o"]![i]!, 0);
         });
@@ -163,7 +196,8 @@ describe("attention on the null backend", () => {
       for (const call of inputs(c).calls) {
         for (const variant of call.kernel.variants) {
           // The null device has eight storage buffers, d_k and d_v need nine.
-          if (variant.accepts(call, gpu.traits)) await pipelines.get(variant.file, variant.defines(call, gpu.traits));
+          if (variant.accepts(call, gpu.traits))
+            await pipelines.get(variant.file, variant.defines(call, gpu.traits));
         }
       }
       gpu.check();

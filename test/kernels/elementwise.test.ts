@@ -14,14 +14,34 @@ const TOLERANCE = 2e-6;
 /** Central differences with step 1e-5 of functions near 1: truncation 1e-10, cancellation 1e-11. */
 const DIFFERENCE = 1e-7;
 
-const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => Array.from(a).reduce((sum, v, i) => sum + v * (b[i] ?? 0), 0);
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((sum, v, i) => sum + v * (b[i] ?? 0), 0);
 
 describe("rms_norm_backward", () => {
-  for (const [rows, D, residual] of [[1, 64, false], [7, 65, true], [65, 576, true], [3, 1, true]] as const) {
+  for (const [rows, D, residual] of [
+    [1, 64, false],
+    [7, 65, true],
+    [65, 576, true],
+    [3, 1, true],
+  ] as const) {
     it(`equals its twin at [${rows}, ${D}]${residual ? " with residual" : ""}`, async () => {
-      const t = { x: given("x", [rows, D]), weight: given("w", [D]), dy: given("dy", [rows, D]), dx: given("dx", [rows, D]) };
-      const call = callRmsNormBackward("test", { ...t, ...(residual && { residual: given("r", [rows, D]) }) }, { rows, D, eps: 1e-5 });
-      const data = { x: randomF32(rows * D, 1), weight: randomF32(D, 2), dy: randomF32(rows * D, 3), residual: randomF32(rows * D, 4) };
+      const t = {
+        x: given("x", [rows, D]),
+        weight: given("w", [D]),
+        dy: given("dy", [rows, D]),
+        dx: given("dx", [rows, D]),
+      };
+      const call = callRmsNormBackward(
+        "test",
+        { ...t, ...(residual && { residual: given("r", [rows, D]) }) },
+        { rows, D, eps: 1e-5 },
+      );
+      const data = {
+        x: randomF32(rows * D, 1),
+        weight: randomF32(D, 2),
+        dy: randomF32(rows * D, 3),
+        residual: randomF32(rows * D, 4),
+      };
       await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
     });
   }
@@ -33,7 +53,11 @@ describe("rms_norm_backward", () => {
     const dy = Float64Array.from(randomF32(rows * D, 3));
     const [tx, tw, ty] = [given("x", [rows, D]), given("w", [D]), given("y", [rows, D])];
     const forward = callRmsNormForward("test", { x: tx, weight: tw, y: ty }, { rows, D, eps });
-    const backward = callRmsNormBackward("test", { x: tx, weight: tw, dy: ty, dx: given("dx", [rows, D]) }, { rows, D, eps });
+    const backward = callRmsNormBackward(
+      "test",
+      { x: tx, weight: tw, dy: ty, dx: given("dx", [rows, D]) },
+      { rows, D, eps },
+    );
     const loss = (values: Float64Array): number => {
       const y = new Float64Array(rows * D);
       forward.kernel.twin({ x: values, weight, y }, forward);
@@ -50,17 +74,31 @@ describe("swiglu", () => {
     it(`equals its twins at ${count}`, async () => {
       const t = { gate: given("gate", [count]), up: given("up", [count]) };
       const data = { gate: randomF32(count, 1, 8), up: randomF32(count, 2), dy: randomF32(count, 3) };
-      await compareWithTwin(context.gpu, callSwigluForward("test", { ...t, y: given("y", [count]) }, { count }), { tolerance: TOLERANCE, data });
+      await compareWithTwin(
+        context.gpu,
+        callSwigluForward("test", { ...t, y: given("y", [count]) }, { count }),
+        { tolerance: TOLERANCE, data },
+      );
       const back = callSwigluBackward(
-        "test", { ...t, dy: given("dy", [count]), d_gate: given("d_gate", [count]), d_up: given("d_up", [count]) }, { count });
+        "test",
+        { ...t, dy: given("dy", [count]), d_gate: given("d_gate", [count]), d_up: given("d_up", [count]) },
+        { count },
+      );
       await compareWithTwin(context.gpu, back, { tolerance: TOLERANCE, data });
     });
   }
 
   it("takes huge gates", async () => {
     const gate = Float32Array.of(-1e30, -200, 200, 1e30);
-    const call = callSwigluForward("test", { gate: given("gate", [4]), up: given("up", [4]), y: given("y", [4]) }, { count: 4 });
-    await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data: { gate, up: Float32Array.of(1, 1, 1, 1) } });
+    const call = callSwigluForward(
+      "test",
+      { gate: given("gate", [4]), up: given("up", [4]), y: given("y", [4]) },
+      { count: 4 },
+    );
+    await compareWithTwin(context.gpu, call, {
+      tolerance: TOLERANCE,
+      data: { gate, up: Float32Array.of(1, 1, 1, 1) },
+    });
   });
 
   it("backward is the derivative of forward", () => {
@@ -70,7 +108,10 @@ describe("swiglu", () => {
     const t = { gate: given("gate", [count]), up: given("up", [count]) };
     const forward = callSwigluForward("test", { ...t, y: given("y", [count]) }, { count });
     const backward = callSwigluBackward(
-      "test", { ...t, dy: given("dy", [count]), d_gate: given("d_gate", [count]), d_up: given("d_up", [count]) }, { count });
+      "test",
+      { ...t, dy: given("dy", [count]), d_gate: given("d_gate", [count]), d_up: given("d_up", [count]) },
+      { count },
+    );
     const loss = (values: Float64Array): number => {
       const y = new Float64Array(count);
       forward.kernel.twin({ gate: values.subarray(0, count), up: values.subarray(count), y }, forward);
@@ -91,12 +132,26 @@ describe("rope", () => {
   });
   const call = (N: number, heads: number, direction: 1 | -1, factor: number) =>
     callRope(
-      "test", { x: given("x", [N, heads * headDim]), table: given("table", [positions, headDim / 2, 2]), positions: given("positions", [N], "u32") },
-      { N, heads, headDim, direction, factor });
+      "test",
+      {
+        x: given("x", [N, heads * headDim]),
+        table: given("table", [positions, headDim / 2, 2]),
+        positions: given("positions", [N], "u32"),
+      },
+      { N, heads, headDim, direction, factor },
+    );
 
-  for (const [N, heads, direction, factor] of [[1, 1, 1, 1], [33, 3, 1, 1], [7, 2, -1, 0.25]] as const) {
+  for (const [N, heads, direction, factor] of [
+    [1, 1, 1, 1],
+    [33, 3, 1, 1],
+    [7, 2, -1, 0.25],
+  ] as const) {
     it(`equals its twin: N ${N}, heads ${heads}, direction ${direction}, factor ${factor}`, async () => {
-      const data = { table, x: randomF32(N * heads * headDim, 1), positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions) };
+      const data = {
+        table,
+        x: randomF32(N * heads * headDim, 1),
+        positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions),
+      };
       await compareWithTwin(context.gpu, call(N, heads, direction, factor), { tolerance: TOLERANCE, data });
     });
   }
@@ -113,7 +168,12 @@ describe("rope", () => {
       return x;
     };
     expectClose(turn(turn(start, 1), -1), start, 1e-6, "there and back");
-    expectClose(turn(weights, -1), finiteDifference(start, (x) => dot(turn(x, 1), weights)), DIFFERENCE, "gradient");
+    expectClose(
+      turn(weights, -1),
+      finiteDifference(start, (x) => dot(turn(x, 1), weights)),
+      DIFFERENCE,
+      "gradient",
+    );
   });
 });
 
@@ -122,15 +182,32 @@ describe("embedding_gather", () => {
   const values = randomF32(rows * D, 1);
   const tokens = Uint32Array.of(69, 0, 1, 64, 63, 7, 68);
 
-  for (const [format, stored] of [["f32", values], ["bf16", f32ToBf16(values)], ["f16", f32ToF16(values)]] as const) {
+  for (const [format, stored] of [
+    ["f32", values],
+    ["bf16", f32ToBf16(values)],
+    ["f16", f32ToF16(values)],
+  ] as const) {
     it(`gathers ${format} rows, also from a table in two parts`, async () => {
       const x = given("x", [8, D]);
-      const part = (name: string, first: number, out: number) =>
-        ({ firstRow: first, weight: { format, out, in: D, values: given(name, [out, D], format) } });
-      for (const { firstRow, weight } of [part("all", 0, rows), part("low", 0, 64), part("high", 64, rows - 64)]) {
+      const part = (name: string, first: number, out: number) => ({
+        firstRow: first,
+        weight: { format, out, in: D, values: given(name, [out, D], format) },
+      });
+      for (const { firstRow, weight } of [
+        part("all", 0, rows),
+        part("low", 0, 64),
+        part("high", 64, rows - 64),
+      ]) {
         const call = callEmbeddingGather(
-          "test", { table: weight, tokens: given("tokens", [8], "u32"), x }, { N: tokens.length, D, firstRow, add: firstRow > 0 });
-        const data = { values: stored.subarray(firstRow * D, (firstRow + weight.out) * D), tokens, x: randomF32(8 * D, 3) };
+          "test",
+          { table: weight, tokens: given("tokens", [8], "u32"), x },
+          { N: tokens.length, D, firstRow, add: firstRow > 0 },
+        );
+        const data = {
+          values: stored.subarray(firstRow * D, (firstRow + weight.out) * D),
+          tokens,
+          x: randomF32(8 * D, 3),
+        };
         await compareWithTwin(context.gpu, call, { tolerance: 0, data });
       }
     });
@@ -140,7 +217,10 @@ describe("embedding_gather", () => {
     const weight = { format: "f32", out: 64, in: 1, values: given("values", [64, 1]) } as const;
     const run = (add: boolean): Float64Array => {
       const call = callEmbeddingGather(
-        "test", { table: weight, tokens: given("tokens", [2], "u32"), x: given("x", [2, 1]) }, { N: 2, D: 1, firstRow: 64, add });
+        "test",
+        { table: weight, tokens: given("tokens", [2], "u32"), x: given("x", [2, 1]) },
+        { N: 2, D: 1, firstRow: 64, add },
+      );
       const x = Float64Array.of(5, 6);
       call.kernel.twin({ values: new Float64Array(64).fill(1), tokens: Uint32Array.of(3, 70), x }, call);
       return x;

@@ -5,7 +5,14 @@ import { Executor, acceptedVariants } from "../../src/program/executor.js";
 import type { Call, NumberArray } from "../../src/program/kernel.js";
 import { planMemory } from "../../src/program/planner.js";
 import { ReferenceMemory, runReference } from "../../src/program/reference.js";
-import { elementCount, tensor, tensorBytes, type DType, type Kind, type Tensor } from "../../src/program/tensor.js";
+import {
+  elementCount,
+  tensor,
+  tensorBytes,
+  type DType,
+  type Kind,
+  type Tensor,
+} from "../../src/program/tensor.js";
 
 /** Opens the GPU once for a test file. */
 export function useGpu(): { readonly gpu: Gpu } {
@@ -20,8 +27,12 @@ export function useGpu(): { readonly gpu: Gpu } {
 }
 
 /** A persistent tensor, so that a single call can read it without anything having written it. */
-export const given = (name: string, shape: readonly number[], dtype: DType = "f32", kind: Kind = "cache"): Tensor =>
-  tensor(name, shape, dtype, kind);
+export const given = (
+  name: string,
+  shape: readonly number[],
+  dtype: DType = "f32",
+  kind: Kind = "cache",
+): Tensor => tensor(name, shape, dtype, kind);
 
 /** Seeded numbers, roughly normal: reproducible test data. */
 export function random(seed: number): () => number {
@@ -78,7 +89,12 @@ export async function compareWithTwin(gpu: Gpu, call: Call, how: Comparison): Pr
       if (call.kernel.bindings[name] === "read") continue;
       const got = new ReferenceMemory();
       got.load(t, new Uint8Array(await executor.read(t)));
-      expectClose(got.array(t), memory.array(t), how.tolerance, `${call.kernel.name}/${variant.name} ${name}`);
+      expectClose(
+        got.array(t),
+        memory.array(t),
+        how.tolerance,
+        `${call.kernel.name}/${variant.name} ${name}`,
+      );
     }
     await executor.release();
     names.push(variant.name);
@@ -101,14 +117,21 @@ export function expectClose(got: NumberArray, want: NumberArray, tolerance: numb
       at = i;
     }
   }
-  expect(worst / largest, `${what}: element ${at} is ${got[at]}, the twin says ${want[at]}`).toBeLessThanOrEqual(tolerance);
+  expect(
+    worst / largest,
+    `${what}: element ${at} is ${got[at]}, the twin says ${want[at]}`,
+  ).toBeLessThanOrEqual(tolerance);
 }
 
 /**
  * Central finite differences of a scalar function through twins in f64.
  * @param loss computes sum(weights * output) for given inputs
  */
-export function finiteDifference(input: Float64Array, loss: (x: Float64Array) => number, step = 1e-5): Float64Array {
+export function finiteDifference(
+  input: Float64Array,
+  loss: (x: Float64Array) => number,
+  step = 1e-5,
+): Float64Array {
   const gradient = new Float64Array(input.length);
   for (let i = 0; i < input.length; i++) {
     const kept = input[i] ?? 0;

@@ -37,7 +37,9 @@ function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> }
   const call = callProductForward(
     "test",
     {
-      x, weight, y,
+      x,
+      weight,
+      y,
       ...(rank > 0 && { p: given("p", [c.N, rank]), b: given("b", [c.out, rank]) }),
       ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, 2]) }),
       ...(c.residual && { residual: given("residual", [c.N, c.out]) }),
@@ -47,8 +49,13 @@ function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> }
   return {
     call,
     data: {
-      ...data, x: randomF32(x.shape[0]! * c.in, 1), p: randomF32(c.N * rank, 2), b: randomF32(c.out * rank, 3),
-      scale_bias: randomF32(2 * c.out, 4), residual: randomF32(c.N * c.out, 5), y: randomF32(y.shape[0]! * y.shape[1]!, 6),
+      ...data,
+      x: randomF32(x.shape[0]! * c.in, 1),
+      p: randomF32(c.N * rank, 2),
+      b: randomF32(c.out * rank, 3),
+      scale_bias: randomF32(2 * c.out, 4),
+      residual: randomF32(c.N * c.out, 5),
+      y: randomF32(y.shape[0]! * y.shape[1]!, 6),
     },
   };
 }
@@ -67,7 +74,10 @@ function backward(c: Case): { call: Call; data: Record<string, ArrayBufferView> 
   return {
     call,
     data: {
-      ...data, x: randomF32(e.shape[0]! * e.shape[1]!, 1), p: randomF32(c.N * rank, 2), b: randomF32(rank * c.in, 3),
+      ...data,
+      x: randomF32(e.shape[0]! * e.shape[1]!, 1),
+      p: randomF32(c.N * rank, 2),
+      b: randomF32(rank * c.in, 3),
       y: randomF32(dx.shape[0]! * c.in, 6),
     },
   };
@@ -75,19 +85,51 @@ function backward(c: Case): { call: Call; data: Record<string, ArrayBufferView> 
 
 const describeCase = (c: Case): string =>
   `${c.format}, N ${c.N}, ${c.in} -> ${c.out}` +
-  Object.entries(c).filter(([k]) => !["format", "N", "in", "out"].includes(k)).map(([k, v]) => `, ${k} ${v}`).join("");
+  Object.entries(c)
+    .filter(([k]) => !["format", "N", "in", "out"].includes(k))
+    .map(([k, v]) => `, ${k} ${v}`)
+    .join("");
 
 /** The software variant takes aligned shapes only: rows of whole words, vectors and blocks. */
 const CASES: readonly (Case & { readonly software: boolean })[] = [
   { format: "nf4", N: 33, in: 576, out: 192, software: true },
   { format: "nf4", N: 65, in: 192, out: 100, rank: 16, software: true },
-  { format: "nf4 nested", N: 7, in: 64, out: 65, rank: 5, scaleBias: true, residual: true, offsets: true, software: true },
+  {
+    format: "nf4 nested",
+    N: 7,
+    in: 64,
+    out: 65,
+    rank: 5,
+    scaleBias: true,
+    residual: true,
+    offsets: true,
+    software: true,
+  },
   { format: "nf4 nested", N: 1, in: 1536, out: 64, rank: 8, software: true },
-  { format: "nf4 nested", N: 33, in: 128, out: 576, blockSize: 128, scaleBias: true, accumulate: true, software: true },
+  {
+    format: "nf4 nested",
+    N: 33,
+    in: 128,
+    out: 576,
+    blockSize: 128,
+    scaleBias: true,
+    accumulate: true,
+    software: true,
+  },
   { format: "nf4", N: 7, in: 33, out: 65, rank: 3, residual: true, accumulate: true, software: false },
   { format: "nf4 nested", N: 65, in: 100, out: 33, offsets: true, software: false },
   { format: "nf4", N: 3, in: 40, out: 96, software: false },
-  { format: "f32", N: 33, in: 100, out: 65, rank: 4, scaleBias: true, offsets: true, accumulate: true, software: true },
+  {
+    format: "f32",
+    N: 33,
+    in: 100,
+    out: 65,
+    rank: 4,
+    scaleBias: true,
+    offsets: true,
+    accumulate: true,
+    software: true,
+  },
   { format: "f32", N: 5, in: 33, out: 7, rank: 2, software: false },
   { format: "bf16", N: 33, in: 64, out: 321, rank: 4, accumulate: true, software: true },
   { format: "bf16", N: 7, in: 33, out: 9, offsets: true, software: false },
@@ -101,8 +143,13 @@ const CASES: readonly (Case & { readonly software: boolean })[] = [
 ];
 
 function accepted(c: (typeof CASES)[number], isForward: boolean, { traits }: Gpu): readonly string[] {
-  const isSoftware = traits.isSoftware && traits.subgroupMinSize >= 4 && traits.subgroupMinSize === traits.subgroupMaxSize;
-  return [...(c.software && isSoftware ? ["software"] : []), ...(isForward && c.N <= 4 ? ["vector"] : []), "tile"];
+  const isSoftware =
+    traits.isSoftware && traits.subgroupMinSize >= 4 && traits.subgroupMinSize === traits.subgroupMaxSize;
+  return [
+    ...(c.software && isSoftware ? ["software"] : []),
+    ...(isForward && c.N <= 4 ? ["vector"] : []),
+    "tile",
+  ];
 }
 
 describe("product forward", () => {
@@ -149,7 +196,10 @@ describe("product twins", () => {
       return y.reduce((sum, v, i) => sum + v * e[i]!, 0);
     };
     const dx = new Float64Array(c.N * c.in);
-    b.call.kernel.twin({ ...weight, x: e, y: dx, p: times(e, c.out, (k, r) => low[k * 3 + r]!), b: a }, b.call);
+    b.call.kernel.twin(
+      { ...weight, x: e, y: dx, p: times(e, c.out, (k, r) => low[k * 3 + r]!), b: a },
+      b.call,
+    );
     // The function is linear: the differences are exact but for cancellation, about 2^-52 / 1e-5.
     expectClose(dx, finiteDifference(x, loss), 1e-8, "dx");
   });
@@ -169,8 +219,14 @@ describe("without a driver", () => {
       const pipelines = new Pipelines(nothing);
       for (const { call } of [forward(c), backward(c)]) {
         for (const subgroup of [4, 8, 16]) {
-          const traits = { ...nothing.traits, isSoftware: true, subgroupMinSize: subgroup, subgroupMaxSize: subgroup };
-          for (const v of call.kernel.variants.filter((each) => each.accepts(call, traits))) await pipelines.get(v.file, v.defines(call, traits));
+          const traits = {
+            ...nothing.traits,
+            isSoftware: true,
+            subgroupMinSize: subgroup,
+            subgroupMaxSize: subgroup,
+          };
+          for (const v of call.kernel.variants.filter((each) => each.accepts(call, traits)))
+            await pipelines.get(v.file, v.defines(call, traits));
         }
       }
       nothing.check();

@@ -11,29 +11,55 @@ export interface TestWeight {
   readonly data: Readonly<Record<string, ArrayBufferView>>;
 }
 
-export function testWeight(format: TestFormat, out: number, inputs: number, blockSize = 64, seed = 7): TestWeight {
+export function testWeight(
+  format: TestFormat,
+  out: number,
+  inputs: number,
+  blockSize = 64,
+  seed = 7,
+): TestWeight {
   const values = given("w", [out, inputs], format === "bf16" || format === "f16" ? format : "f32");
   switch (format) {
     case "f32":
       return { weight: { format, out, in: inputs, values }, data: { values: randomF32(out * inputs, seed) } };
     case "bf16":
-      return { weight: { format, out, in: inputs, values }, data: { values: f32ToBf16(randomF32(out * inputs, seed)) } };
+      return {
+        weight: { format, out, in: inputs, values },
+        data: { values: f32ToBf16(randomF32(out * inputs, seed)) },
+      };
     case "f16":
-      return { weight: { format, out, in: inputs, values }, data: { values: f32ToF16(randomF32(out * inputs, seed)) } };
+      return {
+        weight: { format, out, in: inputs, values },
+        data: { values: f32ToF16(randomF32(out * inputs, seed)) },
+      };
     case "nf4":
     case "nf4 nested": {
       const isNested = format === "nf4 nested";
       const blocks = Math.ceil((out * inputs) / blockSize);
       const next = random(seed);
-      const bits = (count: number): Uint32Array => Uint32Array.from({ length: count }, () => Math.floor(Math.abs(next()) * 1e9) & 0xffff);
-      const codes = bits(out * Math.ceil(inputs / 8)).map((low, i) => (low | ((low * 40503 + i * 977) << 16)) >>> 0);
+      const bits = (count: number): Uint32Array =>
+        Uint32Array.from({ length: count }, () => Math.floor(Math.abs(next()) * 1e9) & 0xffff);
+      const codes = bits(out * Math.ceil(inputs / 8)).map(
+        (low, i) => (low | ((low * 40503 + i * 977) << 16)) >>> 0,
+      );
       return {
         weight: {
-          format: "nf4", out, in: inputs, blockSize, doubleQuant: isNested,
+          format: "nf4",
+          out,
+          in: inputs,
+          blockSize,
+          doubleQuant: isNested,
           codes: given("w.codes", [out, Math.ceil(inputs / 8)], "u32"),
-          absmax: isNested ? given("w.absmax", [doubleQuantLayout(blocks).words], "u32") : given("w.absmax", [blocks]),
+          absmax: isNested
+            ? given("w.absmax", [doubleQuantLayout(blocks).words], "u32")
+            : given("w.absmax", [blocks]),
         },
-        data: { codes, absmax: isNested ? doubleQuantised(blocks, bits(blocks)) : randomF32(blocks, seed + 1).map((v) => 0.1 + Math.abs(v)) },
+        data: {
+          codes,
+          absmax: isNested
+            ? doubleQuantised(blocks, bits(blocks))
+            : randomF32(blocks, seed + 1).map((v) => 0.1 + Math.abs(v)),
+        },
       };
     }
     default:
@@ -45,7 +71,11 @@ function doubleQuantised(blocks: number, codes: Uint32Array): Uint32Array {
   const { codesWord, words } = doubleQuantLayout(blocks);
   const packed = new Uint32Array(words);
   const floats = new Float32Array(packed.buffer);
-  for (let i = 0; i < codesWord; i++) floats[i] = i < 256 ? (i - 127.5) / 128 : i === 256 ? 1.5 : 0.5 + 0.1 * (i - 256);
-  new Uint8Array(packed.buffer).set(codes.map((v) => v & 255), 4 * codesWord);
+  for (let i = 0; i < codesWord; i++)
+    floats[i] = i < 256 ? (i - 127.5) / 128 : i === 256 ? 1.5 : 0.5 + 0.1 * (i - 256);
+  new Uint8Array(packed.buffer).set(
+    codes.map((v) => v & 255),
+    4 * codesWord,
+  );
   return packed;
 }

@@ -24,13 +24,16 @@ async function golden(folder: string) {
   const mask = await integers(path, "attention_mask");
   const length = ids.shape[1] ?? 0;
   const rows = Array.from({ length: ids.shape[0] ?? 0 }, (_, r) =>
-    ids.values.slice(r * length, (r + 1) * length).filter((__, i) => mask.values[r * length + i] === 1));
+    ids.values.slice(r * length, (r + 1) * length).filter((__, i) => mask.values[r * length + i] === 1),
+  );
   const tensors = await floatTensors(path);
   // Padded positions do not count: keep the others, in the order of the stream.
   const logits = (name: string): Float32Array => {
     const all = tensors.get(name) ?? new Float32Array();
     const vocab = all.length / ids.values.length;
-    return Float32Array.from(mask.values.flatMap((kept, t) => (kept === 1 ? [...all.subarray(t * vocab, (t + 1) * vocab)] : [])));
+    return Float32Array.from(
+      mask.values.flatMap((kept, t) => (kept === 1 ? [...all.subarray(t * vocab, (t + 1) * vocab)] : [])),
+    );
   };
   return { rows, logits };
 }
@@ -43,17 +46,25 @@ function furthest(got: Float32Array, want: Float32Array): number {
 describe("logits", () => {
   for (const model of ["llama", "mistral", "qwen2", "qwen3"]) {
     const folder = join(FIXTURES, "models", model);
-    for (const [name, how, tolerance] of [["logits", FULL, TOLERANCE], ["logits_nf4", NF4, TOLERANCE], ["logits_nf4_dq", NF4_DOUBLE, OTHER_RULE]] as const) {
+    for (const [name, how, tolerance] of [
+      ["logits", FULL, TOLERANCE],
+      ["logits_nf4", NF4, TOLERANCE],
+      ["logits_nf4_dq", NF4_DOUBLE, OTHER_RULE],
+    ] as const) {
       it(`${model}: ${name} on the GPU`, async () => {
         const { rows, logits } = await golden(folder);
-        expect(furthest(await wholeLogits(folder, how, rows, context.gpu), logits(name))).toBeLessThan(tolerance);
+        expect(furthest(await wholeLogits(folder, how, rows, context.gpu), logits(name))).toBeLessThan(
+          tolerance,
+        );
       });
     }
 
     it(`${model}: logits_nf4_dq on the GPU, from a checkpoint made by the same rule`, async () => {
       const { rows, logits } = await golden(folder);
       const ready = await readyMadeNf4(folder);
-      expect(furthest(await wholeLogits(ready, NF4_DOUBLE, rows, context.gpu), logits("logits_nf4_dq"))).toBeLessThan(TOLERANCE);
+      expect(
+        furthest(await wholeLogits(ready, NF4_DOUBLE, rows, context.gpu), logits("logits_nf4_dq")),
+      ).toBeLessThan(TOLERANCE);
       await rm(ready, { recursive: true });
     });
 
@@ -67,7 +78,9 @@ describe("logits", () => {
     it(`${name}: a folder that bitsandbytes wrote`, async () => {
       const folder = join(FIXTURES, "nf4", name);
       const { rows, logits } = await golden(folder);
-      expect(furthest(await wholeLogits(folder, NF4_DOUBLE, rows, context.gpu), logits("logits"))).toBeLessThan(TOLERANCE);
+      expect(
+        furthest(await wholeLogits(folder, NF4_DOUBLE, rows, context.gpu), logits("logits")),
+      ).toBeLessThan(TOLERANCE);
     });
   }
 });

@@ -23,26 +23,47 @@ export async function readyMadeNf4(source: string): Promise<string> {
   for (const entry of checkpoint.tensors.values()) {
     const { name, shape } = entry;
     if (!linear.has(name)) {
-      tensors.set(name, { dtype: entry.dtype as "F32", shape, data: await checkpoint.read(entry) });
+      tensors.set(name, { dtype: entry.dtype, shape, data: await checkpoint.read(entry) });
       continue;
     }
     const { codes, absmax } = quantizeNf4(await readAsF32(checkpoint, entry), BLOCK);
     const double = quantizeAbsmax(absmax, "cpu");
-    const state = new TextEncoder().encode(JSON.stringify({
-      quant_type: "nf4", blocksize: BLOCK, dtype: "float32", shape, nested_blocksize: 256, nested_dtype: "float32", nested_offset: double.offset,
-    }));
+    const state = new TextEncoder().encode(
+      JSON.stringify({
+        quant_type: "nf4",
+        blocksize: BLOCK,
+        dtype: "float32",
+        shape,
+        nested_blocksize: 256,
+        nested_dtype: "float32",
+        nested_offset: double.offset,
+      }),
+    );
     tensors.set(name, { dtype: "U8", shape: [codes.length, 1], data: codes });
     tensors.set(`${name}.absmax`, { dtype: "U8", shape: [double.codes.length], data: double.codes });
     tensors.set(`${name}.quant_map`, { dtype: "F32", shape: [16], data: NF4_TABLE });
-    tensors.set(`${name}.nested_absmax`, { dtype: "F32", shape: [double.nestedAbsmax.length], data: double.nestedAbsmax });
+    tensors.set(`${name}.nested_absmax`, {
+      dtype: "F32",
+      shape: [double.nestedAbsmax.length],
+      data: double.nestedAbsmax,
+    });
     tensors.set(`${name}.nested_quant_map`, { dtype: "F32", shape: [256], data: DYNAMIC_MAP });
     tensors.set(`${name}.quant_state.bitsandbytes__nf4`, { dtype: "U8", shape: [state.length], data: state });
   }
   await checkpoint.close();
   await writeSafetensors(join(folder, "model.safetensors"), tensors, { format: "pt" });
   const config = JSON.parse(await readFile(join(source, "config.json"), "utf8")) as Record<string, unknown>;
-  const quantization = { quant_method: "bitsandbytes", load_in_4bit: true, bnb_4bit_quant_type: "nf4", bnb_4bit_use_double_quant: true };
-  await writeFile(join(folder, "config.json"), JSON.stringify({ ...config, quantization_config: quantization }));
-  for (const file of ["tokenizer.json", "tokenizer_config.json"]) await cp(join(source, file), join(folder, file)).catch(() => undefined);
+  const quantization = {
+    quant_method: "bitsandbytes",
+    load_in_4bit: true,
+    bnb_4bit_quant_type: "nf4",
+    bnb_4bit_use_double_quant: true,
+  };
+  await writeFile(
+    join(folder, "config.json"),
+    JSON.stringify({ ...config, quantization_config: quantization }),
+  );
+  for (const file of ["tokenizer.json", "tokenizer_config.json"])
+    await cp(join(source, file), join(folder, file)).catch(() => undefined);
   return folder;
 }

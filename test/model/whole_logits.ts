@@ -30,7 +30,9 @@ async function describeModel(folder: string, how: BaseStorage, positions: number
     linear: await linearFormats(checkpoint, arch, how.quant, how.doubleQuant),
     table,
     head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
-    positions, maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes, adapter: undefined,
+    positions,
+    maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
+    adapter: undefined,
   });
   await checkpoint.close();
   return model;
@@ -41,20 +43,38 @@ async function describeModel(folder: string, how: BaseStorage, positions: number
  * @param gpu the executor's; without it the f64 reference runs
  * @returns [tokens, vocab]
  */
-export async function wholeLogits(folder: string, how: BaseStorage, rows: readonly (readonly number[])[], gpu?: Gpu): Promise<Float32Array> {
+export async function wholeLogits(
+  folder: string,
+  how: BaseStorage,
+  rows: readonly (readonly number[])[],
+  gpu?: Gpu,
+): Promise<Float32Array> {
   const N = rows.reduce((sum, row) => sum + row.length, 0);
   const model = await describeModel(folder, how, Math.max(...rows.map((row) => row.length)));
   const { arch } = model;
   const stream = streamTensors(N);
   const ctx = {
-    arch, N, capacity: N, positions: stream.positions, spans: stream.spans, ropeTable: model.ropeTable, ropeScale: arch.rope.attentionFactor,
+    arch,
+    N,
+    capacity: N,
+    positions: stream.positions,
+    spans: stream.spans,
+    ropeTable: model.ropeTable,
+    ropeScale: arch.rope.attentionFactor,
   };
   const input = (layer: number): Tensor => tensor(`input.${layer}`, [N, arch.hidden]);
   const calls: Call[] = [...embeddingCalls(model, stream.tokens, input(0), N)];
-  for (const w of model.layers) calls.push(...layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", KEEP_NONE).calls);
+  for (const w of model.layers)
+    calls.push(...layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", KEEP_NONE).calls);
   const hn = tensor("final norm", [N, arch.hidden]);
   const logits = tensor("all logits", [N, arch.vocab], "f32", "cache");
-  calls.push(callRmsNormForward("final norm", { x: input(arch.layers), weight: model.finalNorm, y: hn }, { rows: N, D: arch.hidden, eps: arch.normEps }));
+  calls.push(
+    callRmsNormForward(
+      "final norm",
+      { x: input(arch.layers), weight: model.finalNorm, y: hn },
+      { rows: N, D: arch.hidden, eps: arch.normEps },
+    ),
+  );
   calls.push(...logitsCalls(model, hn, logits, N, 0));
   const program: Program = { name: "logits", calls };
 
@@ -62,7 +82,10 @@ export async function wholeLogits(folder: string, how: BaseStorage, rows: readon
   const data: readonly (readonly [Tensor, ArrayBufferView])[] = [
     [stream.tokens, Uint32Array.from(rows.flat())],
     [stream.positions, Uint32Array.from(rows.flatMap((row) => row.map((_, i) => i)))],
-    [stream.spans, Uint32Array.from(rows.flatMap((row, r) => row.flatMap(() => [starts[r]!, starts[r]! + row.length])))],
+    [
+      stream.spans,
+      Uint32Array.from(rows.flatMap((row, r) => row.flatMap(() => [starts[r]!, starts[r]! + row.length]))),
+    ],
   ];
   if (!gpu) {
     const memory = new ReferenceMemory();

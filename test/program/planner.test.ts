@@ -41,15 +41,26 @@ describe("planMemory", () => {
 
   it("puts arena members into one buffer at their offsets", () => {
     const arena = (offsetBytes: number) => ({ name: "arena", bytes: 1024, offsetBytes });
-    const [p, q] = [tensor("p", [64], "f32", "adapter", arena(0)), tensor("q", [64], "f32", "adapter", arena(512))];
+    const [p, q] = [
+      tensor("p", [64], "f32", "adapter", arena(0)),
+      tensor("q", [64], "f32", "adapter", arena(512)),
+    ];
     const plan = planMemory([chain(p, q)], 0);
-    expect(plan.places.get("q")).toEqual({ buffer: plan.places.get("p")?.buffer, offsetBytes: 512, bytes: 256 });
+    expect(plan.places.get("q")).toEqual({
+      buffer: plan.places.get("p")?.buffer,
+      offsetBytes: 512,
+      bytes: 256,
+    });
     expect(plan.bytesByKind.get("adapter")).toBe(1024);
   });
 
   it("refuses a workspace tensor that nothing wrote, and two tensors of one name", () => {
-    expect(() => planMemory([chain(a as Tensor, b as Tensor)], 0)).toThrow(/a is used before anything wrote it/);
-    expect(() => planMemory([chain(input, tensor("input", [65], "f32", "weight"))], 0)).toThrow(/two different tensors are called input/);
+    expect(() => planMemory([chain(a as Tensor, b as Tensor)], 0)).toThrow(
+      /a is used before anything wrote it/,
+    );
+    expect(() => planMemory([chain(input, tensor("input", [65], "f32", "weight"))], 0)).toThrow(
+      /two different tensors are called input/,
+    );
   });
 
   it("packs 16-bit and 8-bit elements", () => {

@@ -7,7 +7,8 @@ import { LLAMA, TINY } from "./qdora.js";
 export function broken(copy: string, from: string, spoil: (folder: string) => void): string {
   mkdirSync(copy);
   for (const file of readdirSync(from)) {
-    if (/^(config|generation_config|tokenizer|tokenizer_config)\.json$|^model\.safetensors$/.test(file)) copyFileSync(join(from, file), join(copy, file));
+    if (/^(config|generation_config|tokenizer|tokenizer_config)\.json$|^model\.safetensors$/.test(file))
+      copyFileSync(join(from, file), join(copy, file));
   }
   spoil(copy);
   return copy;
@@ -22,7 +23,10 @@ export const editWeights = (edit: (bytes: Buffer) => Buffer) => (model: string) 
 /** Puts NaN into one element of a tensor. */
 export function putNaN(bytes: Buffer, tensor: string, element: number): Buffer {
   const headerBytes = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerBytes)) as Record<string, { data_offsets: [number, number] }>;
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerBytes)) as Record<
+    string,
+    { data_offsets: [number, number] }
+  >;
   bytes.writeFloatLE(NaN, 8 + headerBytes + header[tensor]!.data_offsets[0] + 4 * element);
   return bytes;
 }

@@ -17,7 +17,18 @@ describe("generate", () => {
   beforeAll(async () => {
     json = await qdora([...ASK, "--prompt", PROMPT, "--json"]);
     streamed = await qdora(ASK, { input: PROMPT });
-    sampled = await qdora([...ASK, "--prompt", PROMPT, "--json", "--temperature", "0.7", "--top-k", "1", "--seed", "3"]);
+    sampled = await qdora([
+      ...ASK,
+      "--prompt",
+      PROMPT,
+      "--json",
+      "--temperature",
+      "0.7",
+      "--top-k",
+      "1",
+      "--seed",
+      "3",
+    ]);
     answer = JSON.parse(json.stdout) as Answer;
   });
 
@@ -27,8 +38,12 @@ describe("generate", () => {
     expect(answer.text).toMatch(/\w/);
     expect(answer.ids.length).toBeGreaterThan(0);
     expect(answer.ids.length).toBeLessThanOrEqual(12);
-    expect([...answer.ids, ...answer.prompt_ids].every((id) => Number.isInteger(id) && id >= 0 && id < 2048)).toBe(true);
-    expect(json?.stderr).toContain(`${answer.prompt_ids.length} prompt tokens, ${answer.ids.length} new tokens`);
+    expect(
+      [...answer.ids, ...answer.prompt_ids].every((id) => Number.isInteger(id) && id >= 0 && id < 2048),
+    ).toBe(true);
+    expect(json?.stderr).toContain(
+      `${answer.prompt_ids.length} prompt tokens, ${answer.ids.length} new tokens`,
+    );
   });
 
   it("streams the same text, here with the prompt from standard input", () => {

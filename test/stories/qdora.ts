@@ -64,7 +64,10 @@ export function expectRefused(run: Finished, exit: 1 | 2, says: RegExp): void {
   expect(message[0]).toMatch(/^error: \S.*: \S/);
   expect(message[0]).not.toMatch(/^error: internal/);
   expect(message.length).toBeLessThanOrEqual(3);
-  expect(message.slice(1).every((line) => /^hint: \S/.test(line)), message.join("\n")).toBe(true);
+  expect(
+    message.slice(1).every((line) => /^hint: \S/.test(line)),
+    message.join("\n"),
+  ).toBe(true);
   expect(message.join("\n")).toMatch(says);
   expect(run.status).toBe(exit);
 }

@@ -5,11 +5,26 @@ import { FIXTURES } from "../fixture_files.js";
 import { useGpu } from "../kernels/harness.js";
 import { readyMadeNf4 } from "../model/ready_made.js";
 import { trainOnGpu } from "./golden_gpu.js";
-import { DOUBLE_QUANT_TOLERANCES, expectGradients, expectSteps, expectUpdate, goldenConfig, goldenSteps, TOLERANCES } from "./golden_run.js";
+import {
+  DOUBLE_QUANT_TOLERANCES,
+  expectGradients,
+  expectSteps,
+  expectUpdate,
+  goldenConfig,
+  goldenSteps,
+  TOLERANCES,
+} from "./golden_run.js";
 
 const context = useGpu();
 
-const CASES = ["dora_llama", "qdora_llama", "qdora_llama_dq", "qdora_qwen2", "qdora_rslora_llama", "qlora_llama"];
+const CASES = [
+  "dora_llama",
+  "qdora_llama",
+  "qdora_llama_dq",
+  "qdora_qwen2",
+  "qdora_rslora_llama",
+  "qlora_llama",
+];
 
 describe("a run on the GPU gives PEFT's numbers", () => {
   for (const name of CASES) {

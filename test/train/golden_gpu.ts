@@ -20,7 +20,12 @@ export interface GpuRun {
 export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuRun> {
   const run = await prepareRun(config);
   const before = gpu.ledger.bytes;
-  const session = await TrainingSession.open(run, gpu, () => undefined, () => undefined);
+  const session = await TrainingSession.open(
+    run,
+    gpu,
+    () => undefined,
+    () => undefined,
+  );
   const ledgerBytes = gpu.ledger.bytes - before;
   const read = async (tensors: ReadonlyMap<string, Tensor>): Promise<Values> => {
     const values = new Map<string, Float32Array>();
@@ -30,10 +35,20 @@ export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuR
   const steps: GoldenStep[] = [];
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
-    const schedule = { scheduler: config.lr_scheduler, learningRate: config.learning_rate, warmupSteps: run.warmupSteps, totalSteps: run.totalSteps };
+    const schedule = {
+      scheduler: config.lr_scheduler,
+      learningRate: config.learning_rate,
+      warmupSteps: run.warmupSteps,
+      totalSteps: run.totalSteps,
+    };
     const learningRate = learningRateAt(schedule, step);
     const batches = stepBatches(run, step);
-    await session.accumulate(batches, { step, learningRate, weightDecay: config.weight_decay, maxGradNorm: config.max_grad_norm });
+    await session.accumulate(batches, {
+      step,
+      learningRate,
+      weightDecay: config.weight_decay,
+      maxGradNorm: config.max_grad_norm,
+    });
     if (step === 0) gradients = await read(byPeftName(run.layout, "gradients"));
     const { loss, gradNorm } = await session.update(batches);
     steps.push({ loss, grad_norm: gradNorm, learning_rate: learningRate });

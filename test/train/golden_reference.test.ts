@@ -13,11 +13,23 @@ import { prepareRun } from "../../src/train/prepare.js";
 import { learningRateAt } from "../../src/train/schedule.js";
 import { stepBatches } from "../../src/train/trainer.js";
 import { FIXTURES } from "../fixture_files.js";
-import { byPeftName, expectGradients, expectSteps, expectUpdate, goldenConfig, goldenSteps, TOLERANCES, type GoldenStep, type Values } from "./golden_run.js";
+import {
+  byPeftName,
+  expectGradients,
+  expectSteps,
+  expectUpdate,
+  goldenConfig,
+  goldenSteps,
+  TOLERANCES,
+  type GoldenStep,
+  type Values,
+} from "./golden_run.js";
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
-async function trainByReference(config: FinetuneConfig): Promise<{ steps: readonly GoldenStep[]; gradients: Values; adapter: Values }> {
+async function trainByReference(
+  config: FinetuneConfig,
+): Promise<{ steps: readonly GoldenStep[]; gradients: Values; adapter: Values }> {
   const run = await prepareRun(config);
   const { stream, layout, capacity } = run;
   const memory = new ReferenceMemory();
@@ -27,25 +39,54 @@ async function trainByReference(config: FinetuneConfig): Promise<{ steps: readon
     const values = start.get(m.path)!;
     memory.load(m.parameters.a, bytesOf(values.a));
     memory.load(m.parameters.b, bytesOf(values.b));
-    if (m.parameters.magnitude && values.magnitude) memory.load(m.parameters.magnitude, bytesOf(values.magnitude));
+    if (m.parameters.magnitude && values.magnitude)
+      memory.load(m.parameters.magnitude, bytesOf(values.magnitude));
   }
-  const read = (tensors: ReadonlyMap<string, Tensor>): Values => new Map([...tensors].map(([name, t]) => [name, Float32Array.from(memory.array(t))]));
+  const read = (tensors: ReadonlyMap<string, Tensor>): Values =>
+    new Map([...tensors].map(([name, t]) => [name, Float32Array.from(memory.array(t))]));
   const optimizer = optimizerProgram(layout, stream);
   const steps: GoldenStep[] = [];
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
-    const schedule = { scheduler: config.lr_scheduler, learningRate: config.learning_rate, warmupSteps: run.warmupSteps, totalSteps: run.totalSteps };
+    const schedule = {
+      scheduler: config.lr_scheduler,
+      learningRate: config.learning_rate,
+      warmupSteps: run.warmupSteps,
+      totalSteps: run.totalSteps,
+    };
     const learningRate = learningRateAt(schedule, step);
     const batches = stepBatches(run, step);
     const scored = batches.reduce((sum, b) => sum + b.scored, 0);
-    memory.load(stream.step, bytesOf(stepScalars({ step, scored, learningRate, weightDecay: config.weight_decay, maxGradNorm: config.max_grad_norm })));
+    memory.load(
+      stream.step,
+      bytesOf(
+        stepScalars({
+          step,
+          scored,
+          learningRate,
+          weightDecay: config.weight_decay,
+          maxGradNorm: config.max_grad_norm,
+        }),
+      ),
+    );
     memory.load(stream.totals, new Uint8Array(64));
     for (const batch of batches) {
       memory.load(stream.tokens, bytesOf(batch.inputIds));
       memory.load(stream.positions, bytesOf(batch.positions));
-      memory.load(stream.spans, bytesOf(Uint32Array.from({ length: 2 * batch.tokens }, (_, i) => (i % 2 === 0 ? batch.sequenceStart : batch.sequenceEnd)[i >> 1]!)));
+      memory.load(
+        stream.spans,
+        bytesOf(
+          Uint32Array.from(
+            { length: 2 * batch.tokens },
+            (_, i) => (i % 2 === 0 ? batch.sequenceStart : batch.sequenceEnd)[i >> 1]!,
+          ),
+        ),
+      );
       memory.load(stream.labels, bytesOf(batch.labels));
-      runReference(microBatchProgram(run.model, stream, { N: batch.tokens, capacity, checkpointing: "full" }), memory);
+      runReference(
+        microBatchProgram(run.model, stream, { N: batch.tokens, capacity, checkpointing: "full" }),
+        memory,
+      );
     }
     if (step === 0) gradients = read(byPeftName(layout, "gradients"));
     runReference(optimizer, memory);

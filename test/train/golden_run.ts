@@ -25,34 +25,57 @@ export interface Tolerances {
 /** Suggested by the fixtures' README. */
 export const TOLERANCES: Tolerances = { loss: 2e-5, gradNorm: 1e-4, update: 5e-4, gradient: 2e-4 };
 /** Nested codes by bitsandbytes' CUDA rule against the stored CPU rule; the README gives none for gradients, 2.7e-3 was seen. */
-export const DOUBLE_QUANT_TOLERANCES: Tolerances = { loss: 5e-5, gradNorm: 3e-4, update: 2e-3, gradient: 5e-3 };
+export const DOUBLE_QUANT_TOLERANCES: Tolerances = {
+  loss: 5e-5,
+  gradNorm: 3e-4,
+  update: 2e-3,
+  gradient: 5e-3,
+};
 
 /** The settings of a run, as the command line would resolve them. */
 export function goldenConfig(folder: string, model?: string): Promise<FinetuneConfig> {
-  const run = readJson<Record<string, unknown>>(folder, "run.json");
+  const run = readJson(folder, "run.json") as Record<string, unknown>;
   return resolveFinetuneConfig({
-    ...run, model: model ?? join(folder, String(run["model"])), data: join(folder, String(run["data"])),
-    init_adapter: join(folder, String(run["init_adapter"])), output_dir: join(folder, "never-written"), tune: "off",
+    ...run,
+    model: model ?? join(folder, String(run["model"])),
+    data: join(folder, String(run["data"])),
+    init_adapter: join(folder, String(run["init_adapter"])),
+    output_dir: join(folder, "never-written"),
+    tune: "off",
   });
 }
 
 export const goldenSteps = (folder: string): readonly GoldenStep[] =>
-  readJson<{ steps: readonly GoldenStep[] }>(folder, "expected", "metrics.json").steps;
+  (readJson(folder, "expected", "metrics.json") as { steps: readonly GoldenStep[] }).steps;
 
 const relative = (got: number, want: number): number => Math.abs(got - want) / Math.abs(want);
 
-export function expectSteps(got: readonly GoldenStep[], want: readonly GoldenStep[], tolerance: Tolerances): void {
+export function expectSteps(
+  got: readonly GoldenStep[],
+  want: readonly GoldenStep[],
+  tolerance: Tolerances,
+): void {
   expect(got.length).toBe(want.length);
   for (const [i, w] of want.entries()) {
     const g = got[i]!;
-    expect(relative(g.loss, w.loss), `loss of step ${i + 1}: ${g.loss}, want ${w.loss}`).toBeLessThan(tolerance.loss);
-    expect(relative(g.grad_norm, w.grad_norm), `grad_norm of step ${i + 1}: ${g.grad_norm}, want ${w.grad_norm}`).toBeLessThan(tolerance.gradNorm);
-    expect(Math.abs(g.learning_rate - w.learning_rate), `learning_rate of step ${i + 1}`).toBeLessThanOrEqual(1e-6 * w.learning_rate);
+    expect(relative(g.loss, w.loss), `loss of step ${i + 1}: ${g.loss}, want ${w.loss}`).toBeLessThan(
+      tolerance.loss,
+    );
+    expect(
+      relative(g.grad_norm, w.grad_norm),
+      `grad_norm of step ${i + 1}: ${g.grad_norm}, want ${w.grad_norm}`,
+    ).toBeLessThan(tolerance.gradNorm);
+    expect(Math.abs(g.learning_rate - w.learning_rate), `learning_rate of step ${i + 1}`).toBeLessThanOrEqual(
+      1e-6 * w.learning_rate,
+    );
   }
 }
 
 /** The tensors of a layout by their PEFT names. */
-export function byPeftName(layout: AdapterLayout, kind: "parameters" | "gradients"): ReadonlyMap<string, Tensor> {
+export function byPeftName(
+  layout: AdapterLayout,
+  kind: "parameters" | "gradients",
+): ReadonlyMap<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   for (const m of layout.modules.values()) {
     const { a, b, magnitude } = m[kind];
@@ -66,7 +89,12 @@ export function byPeftName(layout: AdapterLayout, kind: "parameters" | "gradient
 export type Values = ReadonlyMap<string, ArrayLike<number>>;
 
 /** @param all whether the fixture must hold every tensor (the large ones keep some layers only) */
-export async function expectGradients(folder: string, got: Values, tolerance: Tolerances, all = true): Promise<void> {
+export async function expectGradients(
+  folder: string,
+  got: Values,
+  tolerance: Tolerances,
+  all = true,
+): Promise<void> {
   const want = await floatTensors(join(folder, "expected", "grads_step1.safetensors"));
   if (all) expect([...got.keys()].toSorted()).toEqual([...want.keys()].toSorted());
   for (const [name, values] of want) {

@@ -16,15 +16,29 @@ const data = join(folder, "train.jsonl");
 writeFileSync(data, '{"input_ids": [1, 2, 3]}\n');
 
 const prepared = async (flags: Record<string, unknown>) =>
-  prepareRun(await resolveFinetuneConfig({ model: "test/fixtures/models/llama", data, output_dir: join(folder, "out"), rank: "4", ...flags }));
+  prepareRun(
+    await resolveFinetuneConfig({
+      model: "test/fixtures/models/llama",
+      data,
+      output_dir: join(folder, "out"),
+      rank: "4",
+      ...flags,
+    }),
+  );
 
 describe("peftConfig", () => {
   it.each<readonly [Record<string, unknown>, unknown]>([
     [{}, ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]],
-    [{ excludeModules: "layers.0.mlp.up_proj,v_proj" }, ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj"]],
+    [
+      { excludeModules: "layers.0.mlp.up_proj,v_proj" },
+      ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj"],
+    ],
     [{ targetModules: "v_proj,layers.1.mlp.down_proj" }, ["v_proj", "layers.1.mlp.down_proj"]],
     [{ targetModules: ".*layers\\.0\\..*_proj", excludeModules: ".*mlp.*" }, ".*layers\\.0\\..*_proj"],
-    [{ rankPattern: "layers.1.self_attn.q_proj=2", alphaPattern: "v_proj=3", useRslora: "true" }, expect.any(Array)],
+    [
+      { rankPattern: "layers.1.self_attn.q_proj=2", alphaPattern: "v_proj=3", useRslora: "true" },
+      expect.any(Array),
+    ],
   ])("%j", async (flags, targets) => {
     const run = await prepared(flags);
     const config = peftConfig(run);
