@@ -1,0 +1,85 @@
+/** Every kernel and every variant of it, as whole programs use them: they validate with no driver, and none is left out. */
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openGpu, type Gpu } from "../../src/gpu/device.js";
+import { Pipelines } from "../../src/gpu/pipelines.js";
+import { PORTABLE_TRAITS, type AdapterTraits } from "../../src/gpu/traits.js";
+import { ALL_KERNELS } from "../../src/kernels/index.js";
+import { generationProgram, generationTensors } from "../../src/model/generation.js";
+import { evaluationProgram, microBatchProgram } from "../../src/model/programs.js";
+import type { Call } from "../../src/program/kernel.js";
+import { programCost } from "../../src/program/costing.js";
+import { prepareRun } from "../../src/train/prepare.js";
+import { FIXTURES } from "../fixture_files.js";
+import { goldenConfig } from "../train/golden_run.js";
+
+let nothing: Gpu;
+beforeAll(async () => {
+  nothing = await openGpu({ backend: "null" });
+});
+afterAll(async () => {
+  await nothing.destroy();
+});
+
+/** All calls of training, evaluation and generation with the golden models, in several storages. */
+async function callsOfPrograms(): Promise<readonly Call[]> {
+  const calls: Call[] = [];
+  for (const name of ["dora_llama", "qdora_llama_dq", "qdora_qwen2", "qlora_llama"]) {
+    const run = await prepareRun(await goldenConfig(join(FIXTURES, "training", name)));
+    const sizes = { N: run.capacity, capacity: run.capacity, checkpointing: "full" as const };
+    const generation = generationTensors(run.model, 64, 16);
+    calls.push(
+      ...run.programs.flatMap((p) => p.calls),
+      ...microBatchProgram(run.model, run.stream, sizes).calls,
+      ...evaluationProgram(run.model, run.stream, sizes).calls,
+      ...generationProgram("prefill", run.model, generation, { N: 16, capacity: 16, row: 0 }).calls,
+      ...generationProgram("decode", run.model, generation, { N: 1, capacity: 1, row: 0 }).calls,
+    );
+  }
+  return calls;
+}
+
+/** Kinds of adapters: what WebGPU promises with the ten bindings that all drivers have, and software with its subgroups. */
+const ADAPTERS: readonly (readonly [string, Partial<AdapterTraits>])[] = [
+  ["portable", {}],
+  ...[4, 8, 16].map((size) => [`software, subgroups of ${size}`, { isSoftware: true, subgroupMinSize: size, subgroupMaxSize: size, maxWorkgroupInvocations: 1024, maxWorkgroupBytes: 32768 }] as const),
+];
+
+describe("all kernels", () => {
+  it("have a twin, a cost and a variant for any adapter", () => {
+    expect(new Set(ALL_KERNELS.map((k) => k.name)).size).toBe(ALL_KERNELS.length);
+    for (const kernel of ALL_KERNELS) {
+      expect(kernel.variants.length, kernel.name).toBeGreaterThan(0);
+      expect(new Set(kernel.variants.map((v) => v.name)).size, kernel.name).toBe(kernel.variants.length);
+    }
+  });
+
+  it("are used by a program, or tested alone", async () => {
+    const used = new Set((await callsOfPrograms()).map((call) => call.kernel.name));
+    // Parts of a table follow one another only where one binding cannot hold it; quantisation runs when a model is loaded.
+    const alone = ["embedding_gather_add", "nf4_quantize", "dense_product_backward_add"];
+    expect([...used, ...alone].toSorted()).toEqual(ALL_KERNELS.map((k) => k.name).concat(alone.filter((name) => used.has(name))).toSorted());
+  });
+
+  for (const [name, changes] of ADAPTERS) {
+    it(`validate without a driver: ${name}`, async () => {
+      const traits = { ...PORTABLE_TRAITS, ...changes, maxStorageBuffers: nothing.traits.maxStorageBuffers };
+      const pipelines = new Pipelines(nothing);
+      for (const call of await callsOfPrograms()) {
+        const bindings = Object.keys(call.tensors).length;
+        const variants = call.kernel.variants.filter((v) => v.accepts(call, traits));
+        if (bindings <= traits.maxStorageBuffers) expect(variants.length, `${call.kernel.name} (${call.label})`).toBeGreaterThan(0);
+        for (const v of variants) if (bindings <= traits.maxStorageBuffers) await pipelines.get(v.file, v.defines(call, traits));
+      }
+      nothing.check();
+    });
+  }
+
+  it("cost something", async () => {
+    const calls = await callsOfPrograms();
+    const cost = programCost({ name: "all", calls });
+    expect(cost.calls).toBe(calls.length);
+    expect([...cost.byKernel.values()].reduce((sum, k) => sum + k.flops, 0)).toBeCloseTo(cost.flops, 0);
+    for (const call of calls) expect(call.kernel.cost(call).bytes, call.label).toBeGreaterThan(0);
+  });
+});
