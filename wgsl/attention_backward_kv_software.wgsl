@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       }
       for (var i = lane; i < QUERIES; i += LANES) {
         let source = min(t0 + i, last) * HEADS + head;
-        rows[i] = vec2f(lse[source], delta[source]);
+        rows[i] = statistics[source];
       }
       workgroupBarrier();
       let stop = min(t0 + QUERIES, high);

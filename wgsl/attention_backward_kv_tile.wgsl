@@ -47,14 +47,14 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       let query#{j} = t0 + 4u * tx + #{j}u;
       let seen#{j} = (vec4u(query#{j}) >= rows) & (vec4u(query#{j}) < end);
       let at#{j} = min(query#{j}, last_t) * HEADS + head;
-      let p#{j} = select(vec4f(), exp(clamp(dots#{j} * sizes.scale - lse[at#{j}], vec4f(-80.0), vec4f())), seen#{j});
+      let p#{j} = select(vec4f(), exp(clamp(dots#{j} * sizes.scale - statistics[at#{j}].x, vec4f(-80.0), vec4f())), seen#{j});
       weights[(4u * tx + #{j}u) * 8u + ty] = p#{j};
       dots#{j} = vec4f();
 #endfor
 #let GRADIENTS = 1
 #include "attention_tile_scores.wgsl"
 #for j in 0..4
-      weights[256u + (4u * tx + #{j}u) * 8u + ty] = p#{j} * (dots#{j} - delta[at#{j}]) * sizes.scale;
+      weights[256u + (4u * tx + #{j}u) * 8u + ty] = p#{j} * (dots#{j} - statistics[at#{j}].y) * sizes.scale;
 #endfor
 #let SUM = 0
 #let SOURCE = 2

@@ -19,8 +19,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let at#{r} = flat#{r} / GROUP * HEADS + kv * GROUP + flat#{r} % GROUP;
   let row#{r} = flat#{r} / GROUP;
   let first#{r} = first_key(row#{r});
-  let lse#{r} = lse[at#{r}];
-  let delta#{r} = delta[at#{r}];
+  let lse#{r} = statistics[at#{r}].x;
+  let delta#{r} = statistics[at#{r}].y;
 #for c in 0..HEAD_DIM / 4
   let q#{r}_#{c} = q[at#{r} * QUADS + #{c}u] * sizes.scale;
   let g#{r}_#{c} = d_o[at#{r} * QUADS + #{c}u];

@@ -27,8 +27,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   var row_delta: vec4f;
 #for r in 0..4
   first[#{r}] = first_key(min(rows[#{r}], last_j));
-  row_lse[#{r}] = lse[min(rows[#{r}], last_j) * HEADS + head];
-  row_delta[#{r}] = delta[min(rows[#{r}], last_j) * HEADS + head];
+  row_lse[#{r}] = statistics[min(rows[#{r}], last_j) * HEADS + head].x;
+  row_delta[#{r}] = statistics[min(rows[#{r}], last_j) * HEADS + head].y;
 #endfor
 #for c in 0..Math.ceil(HEAD_DIM / 32)
 #for r in 0..4

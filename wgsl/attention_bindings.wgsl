@@ -30,8 +30,7 @@ struct Sizes {
 #else
 @group(0) @binding(5) var<storage, read> d_o: array<f32>; // [N, HEADS, D]
 #endif
-@group(0) @binding(6) var<storage, read> lse: array<f32>; // [N, HEADS]
-@group(0) @binding(7) var<storage, read> delta: array<f32>; // [N, HEADS]
+@group(0) @binding(6) var<storage, read> statistics: array<vec2f>; // [N, HEADS] lse, delta
 #endif
 
 // First key that the query at a stream row sees; the last one is the row itself.

@@ -1,4 +1,5 @@
-// delta[t, h] = sum over d of o[t, h, d] d_o[t, h, d]: one lane per head of a token. Any adapter; limited by memory bandwidth.
+// statistics[t, h] = lse[t, h] and delta = sum over d of o[t, h, d] d_o[t, h, d], side by side: one binding less in backward.
+// One lane per head of a token. Any adapter; limited by memory bandwidth.
 const LANES = #{LANES}u;
 #let VEC4 = HEAD_DIM % 4 == 0
 const STEPS = #{VEC4 ? HEAD_DIM / 4 : HEAD_DIM}u;
@@ -13,7 +14,8 @@ struct Sizes {
 @group(0) @binding(1) var<storage, read> o: array<f32>; // [N, HEADS, D]
 @group(0) @binding(2) var<storage, read> d_o: array<f32>; // [N, HEADS, D]
 #endif
-@group(0) @binding(3) var<storage, read_write> delta: array<f32>; // [N, HEADS]
+@group(0) @binding(3) var<storage, read> lse: array<f32>; // [N, HEADS]
+@group(0) @binding(4) var<storage, read_write> statistics: array<vec2f>; // [N, HEADS] lse, delta
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -27,6 +29,6 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       sum += o[i] * d_o[i];
 #endif
     }
-    delta[row] = sum;
+    statistics[row] = vec2f(lse[row], sum);
   }
 }

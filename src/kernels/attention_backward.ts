@@ -2,7 +2,6 @@
  * Attention backward in three kernels: delta = rowsum(o d_o), then d_q by query blocks and d_k, d_v by key blocks.
  * Probabilities are computed again from the log-sum-exp: p = exp(scale q k - lse), ds = p (d_o v - delta) scale.
  */
-import type { AdapterTraits } from "../gpu/traits.js";
 import { grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 import { visiblePairs } from "./attention_forward.js";
@@ -14,7 +13,7 @@ const DELTA_LANES = 64;
 
 export const attentionDelta: Kernel = {
   name: "attention_delta",
-  bindings: { o: "read", d_o: "read", delta: "write" },
+  bindings: { o: "read", d_o: "read", lse: "read", statistics: "write" },
   variants: [
     {
       name: "lane",
@@ -36,14 +35,9 @@ const INPUTS: Readonly<Record<string, Access>> = {
   k: "read",
   v: "read",
   d_o: "read",
-  lse: "read",
-  delta: "read",
+  statistics: "read",
   spans: "read",
 };
-
-/** d_k and d_v together with their inputs are nine storage buffers; WebGPU guarantees eight, nearly every adapter has ten. */
-const hasEnoughBindings = (call: Call, traits: AdapterTraits): boolean =>
-  Object.keys(call.tensors).length <= traits.maxStorageBuffers;
 
 /** Bytes of q, d_o, k and v, and of what is written. */
 function backwardBytes(call: Call, queryTensors: number, kvTensors: number): number {
@@ -79,7 +73,7 @@ export const attentionBackwardKv: Kernel = {
     {
       name: "tile",
       file: "attention_backward_kv_tile.wgsl",
-      accepts: hasEnoughBindings,
+      accepts: () => true,
       defines: (call) => ({ ...call.options, BACKWARD: true }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "KV_HEADS")),
     },
@@ -92,13 +86,14 @@ export const attentionBackwardKv: Kernel = {
 };
 
 /**
- * delta[t, h] = sum_d o[t, h, d] d_o[t, h, d]
+ * What backward needs of each row of scores: lse, and delta[t, h] = sum_d o[t, h, d] d_o[t, h, d].
  * @param t.o [N, heads * headDim] f32; t.d_o like it
- * @param t.delta [N, heads] f32, overwritten
+ * @param t.lse [N, heads] f32 of forward
+ * @param t.statistics [N, heads, 2] f32 lse and delta, overwritten
  */
 export function callAttentionDelta(
   label: string,
-  t: { readonly o: Tensor; readonly d_o: Tensor; readonly delta: Tensor },
+  t: { readonly o: Tensor; readonly d_o: Tensor; readonly lse: Tensor; readonly statistics: Tensor },
   s: { readonly N: number; readonly heads: number; readonly headDim: number },
 ): Call {
   return {
@@ -115,8 +110,7 @@ interface BackwardInputs {
   readonly k: Tensor;
   readonly v: Tensor;
   readonly d_o: Tensor;
-  readonly lse: Tensor;
-  readonly delta: Tensor;
+  readonly statistics: Tensor;
   readonly spans: Tensor;
 }
 
@@ -147,7 +141,7 @@ function backwardCall(
 /**
  * Gradient of the queries; inputs as in forward with queryRow 0.
  * @param t.d_o [N, heads * headDim] f32
- * @param t.lse [N, heads] f32 of forward; t.delta like it
+ * @param t.statistics [N, heads, 2] f32 of `callAttentionDelta`
  * @param t.d_q [N, heads * headDim] f32, overwritten
  */
 export const callAttentionBackwardQ = (

@@ -27,7 +27,6 @@ export function softwareAttention(file: string, rowsOf: (call: Call) => number, 
     accepts: (call: Call, traits: AdapterTraits) =>
       traits.isSoftware &&
       traits.features.has("subgroups") &&
-      Object.keys(call.tensors).length <= traits.maxStorageBuffers &&
       option(call, "HEAD_DIM") % 4 === 0 &&
       option(call, "HEAD_DIM") <= LARGEST_HEAD_DIM,
     defines: (call) => ({

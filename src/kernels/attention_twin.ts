@@ -73,11 +73,15 @@ export function attentionForwardTwin(memory: TwinMemory, call: Call): void {
   }
 }
 
-/** delta[t, h] = sum_d o[t, h, d] d_o[t, h, d] */
+/** statistics[t, h] = lse[t, h], sum_d o[t, h, d] d_o[t, h, d] */
 export function attentionDeltaTwin(memory: TwinMemory, call: Call): void {
-  const [o, dO, delta] = [bound(memory, "o"), bound(memory, "d_o"), bound(memory, "delta")];
+  const [o, dO] = [bound(memory, "o"), bound(memory, "d_o")];
+  const [lse, statistics] = [bound(memory, "lse"), bound(memory, "statistics")];
   const D = option(call, "HEAD_DIM");
-  for (let i = 0; i < size(call, "N") * option(call, "HEADS"); i++) delta[i] = dot(o, i * D, dO, i * D, D);
+  for (let i = 0; i < size(call, "N") * option(call, "HEADS"); i++) {
+    statistics[2 * i] = lse[i]!;
+    statistics[2 * i + 1] = dot(o, i * D, dO, i * D, D);
+  }
 }
 
 /** Calls `visit` for every visible pair with its probability p and the gradient ds of its unscaled score. */
@@ -93,15 +97,15 @@ function eachPair(
     bound(memory, "v"),
     bound(memory, "spans"),
   ];
-  const [dO, lse, delta] = [bound(memory, "d_o"), bound(memory, "lse"), bound(memory, "delta")];
+  const [dO, statistics] = [bound(memory, "d_o"), bound(memory, "statistics")];
   for (let row = 0; row < N; row++) {
     for (let h = 0; h < heads; h++) {
       const kv = Math.floor(h / (heads / kvHeads));
       const qAt = (row * heads + h) * D;
       for (let j = firstKey(spans, row, window); j <= row; j++) {
         const kAt = (j * kvHeads + kv) * D;
-        const p = Math.exp(scale * dot(q, qAt, k, kAt, D) - lse[row * heads + h]!);
-        const ds = p * (dot(dO, qAt, v, kAt, D) - delta[row * heads + h]!) * scale;
+        const p = Math.exp(scale * dot(q, qAt, k, kAt, D) - statistics[2 * (row * heads + h)]!);
+        const ds = p * (dot(dO, qAt, v, kAt, D) - statistics[2 * (row * heads + h) + 1]!) * scale;
         visit(p, ds, qAt, kAt);
       }
     }

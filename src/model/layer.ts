@@ -289,13 +289,14 @@ export function layerBackward(
       s,
     ),
   );
-  const [dQ, dK, dV, delta] = [work("q", Q), work("k", KV), work("v", KV), work("delta", arch.heads)];
+  const [dQ, dK, dV] = [work("q", Q), work("k", KV), work("v", KV)];
+  const statistics = work("statistics", 2 * arch.heads);
   const attention = attentionSizes(ctx, w);
-  const shared = { q: a.q, k: a.k, v: a.v, d_o: dO, lse: a.lse, delta, spans: ctx.spans };
+  const shared = { q: a.q, k: a.k, v: a.v, d_o: dO, statistics, spans: ctx.spans };
   calls.push(
     callAttentionDelta(
       `${label} attention`,
-      { o: a.o, d_o: dO, delta },
+      { o: a.o, d_o: dO, lse: a.lse, statistics },
       { N, heads: arch.heads, headDim: arch.headDim },
     ),
     callAttentionBackwardQ(`${label} attention dQ`, { ...shared, d_q: dQ }, attention),

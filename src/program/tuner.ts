@@ -99,6 +99,8 @@ export async function tune(
     cache.set(key, best.name);
   }
   if (measured > 0) {
+    // Another run may have measured meanwhile: what it found stays.
+    for (const [key, name] of await readCache(path)) if (!table.has(key)) cache.set(key, name);
     await mkdir(join(cacheFolder(), "tune"), { recursive: true });
     await writeFileAtomic(
       path,

@@ -90,7 +90,7 @@ function inputs(c: Case): {
     spans: spansOf(c.lengths, spare),
     o: randomF32(capacity * heads * D, 5),
     lse: randomF32(capacity * heads, 6),
-    delta: randomF32(capacity * heads, 7),
+    statistics: randomF32(2 * capacity * heads, 7),
     d_q: randomF32(capacity * heads * D, 8),
     d_k: randomF32(rows * kvHeads * D, 9),
     d_v: randomF32(rows * kvHeads * D, 10),
@@ -98,20 +98,20 @@ function inputs(c: Case): {
   const wide = (name: string) => given(name, [capacity, heads * D]);
   const narrow = (name: string) => given(name, [rows, kvHeads * D]);
   const [q, k, v, o, d_o] = [wide("q"), narrow("k"), narrow("v"), wide("o"), wide("d_o")];
-  const [lse, delta, spans] = [
+  const [lse, statistics, spans] = [
     given("lse", [capacity, heads]),
-    given("delta", [capacity, heads]),
+    given("statistics", [capacity, heads, 2]),
     given("spans", [rows, 2], "u32"),
   ];
   const s = { N, heads, kvHeads, headDim: D, scale: 1 / Math.sqrt(D), window };
-  const shared = { q, k, v, d_o, lse, delta, spans };
+  const shared = { q, k, v, d_o, statistics, spans };
   return {
     data,
     rows,
     N,
     calls: [
       callAttentionForward("test", { q, k, v, spans, o, lse }, { ...s, queryRow }),
-      callAttentionDelta("test", { o, d_o, delta }, s),
+      callAttentionDelta("test", { o, d_o, lse, statistics }, s),
       callAttentionBackwardQ("test", { ...shared, d_q: wide("d_q") }, s),
       callAttentionBackwardKv("test", { ...shared, d_k: narrow("d_k"), d_v: narrow("d_v") }, s),
     ],
@@ -130,6 +130,7 @@ describe("attention", () => {
       await compareWithTwin(context.gpu, calls[1], { tolerance: TOLERANCE, data });
       // A delta that is not o d_o: with the true one a single key has no gradient to compare with.
       runTwins(calls.slice(0, 1), data);
+      for (const [i, lse] of data["lse"]!.entries()) data["statistics"]![2 * i] = lse;
       await compareWithTwin(context.gpu, calls[2], { tolerance: TOLERANCE, data });
       await compareWithTwin(context.gpu, calls[3], { tolerance: TOLERANCE, data });
     });
@@ -195,7 +196,6 @@ describe("attention on the null backend", () => {
       const pipelines = new Pipelines(gpu);
       for (const call of inputs(c).calls) {
         for (const variant of call.kernel.variants) {
-          // The null device has eight storage buffers, d_k and d_v need nine.
           if (variant.accepts(call, gpu.traits))
             await pipelines.get(variant.file, variant.defines(call, gpu.traits));
         }
