@@ -1,5 +1,5 @@
 // DoRA against LoRA on the same model, batch and rank: time of an optimizer step of 1,024 tokens, and bytes on the GPU.
-// usage: npm run bench:dora [-- --model FOLDER] [--rounds N] [--quant nf4|none] [--profile] [--json]   (the model: SmolLM2-135M of `npm run test:real`)
+// usage: npm run bench:dora [-- --model FOLDER] [--rounds N] [--rows 4] [--length 256] [--quant nf4|none] [--profile] [--json]   (the model: SmolLM2-135M of `npm run test:real`)
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,8 @@ const { values: flags } = parseArgs({
     model: { type: "string", default: process.env.QDORA_SMOLLM2 ?? "" },
     rounds: { type: "string", default: "5" },
     quant: { type: "string", default: "nf4" },
+    rows: { type: "string", default: "4" },
+    length: { type: "string", default: "256" },
     rank: { type: "string", default: "16" },
     profile: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
@@ -26,7 +28,7 @@ if (flags.model === "") {
   process.exit(2);
 }
 
-const [ROWS, LENGTH] = [4, 256];
+const [ROWS, LENGTH] = [Number(flags.rows), Number(flags.length)];
 const VOCAB = 32000;
 /** Numbers in a fixed order; the time of a step does not depend on what the tokens are. */
 const ids = Array.from({ length: ROWS }, (_, row) =>

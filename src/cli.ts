@@ -35,8 +35,9 @@ for (const add of [addFinetune, addGenerate, addInspect, addDoctor]) add(program
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
 }
-// A reader that has gone (`qdora … | head`) ends the program, without a stack trace.
-for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit(1));
+// A reader of results that has gone (`qdora … | head`) ends the program, without a stack trace; one of messages does not end a run.
+process.stdout.on("error", () => process.exit(1));
+process.stderr.on("error", () => undefined);
 
 try {
   await program.parseAsync();

@@ -28,7 +28,10 @@ const WIDTH = 1u;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let t = min(wg.y * 32768u + wg.x, sizes.N - 1u); // workgroups past the end do the last token's work again, with the same result
+  let t = wg.y * 32768u + wg.x;
+  if (t >= sizes.N) { // the whole workgroup
+    return;
+  }
   let label = labels[sizes.row + t];
   let length = sizes.V / WIDTH;
   let start = t * length;

@@ -73,7 +73,9 @@ fn finish(t: u32, j: u32, sum: f32) {
 fn block_scale(block: u32) -> f32 {
 #if DOUBLE
   let code = (absmax[sizes.codesWord + block / 4u] >> (8u * (block % 4u))) & 255u;
-  return bitcast<f32>(absmax[code]) * bitcast<f32>(absmax[257u + block / 256u]) + bitcast<f32>(absmax[256]);
+  // Blocks past the end, whose products count as zero, must not read codes as floats: 0 * NaN is NaN.
+  let outer = min(257u + block / 256u, sizes.codesWord - 1u);
+  return bitcast<f32>(absmax[code]) * bitcast<f32>(absmax[outer]) + bitcast<f32>(absmax[256]);
 #else
   return absmax[block];
 #endif

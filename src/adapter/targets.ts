@@ -64,8 +64,8 @@ function fromPattern(
 }
 
 /**
- * Picks the modules that get an adapter.
- * @throws QdoraError for a target that fits nothing, or a rank larger than a target's smaller side
+ * Picks the modules that get an adapter, as PEFT does: names that fit nothing are left out.
+ * @throws QdoraError where no module is left
  */
 export function targetModules<M extends ModuleShape>(
   modules: readonly M[],
@@ -73,17 +73,6 @@ export function targetModules<M extends ModuleShape>(
 ): readonly TargetedModule<M>[] {
   const { targetModules: wanted, excludeModules: excluded } = settings;
   const all = isAllLinear(wanted);
-  if (!all && typeof wanted !== "string") {
-    for (const name of wanted) {
-      if (modules.some((m) => matches([name], m.path, "target_modules"))) continue;
-      throw new QdoraError(
-        "target_modules",
-        `no module of this model is called "${name}"`,
-        `choose from ${roleNames(modules).join(", ")}`,
-        { exitCode: 2 },
-      );
-    }
-  }
   const chosen = modules.filter(
     (m) =>
       (all || matches(wanted, m.path, "target_modules")) &&
@@ -100,17 +89,62 @@ export function targetModules<M extends ModuleShape>(
   return chosen.map((module) => {
     const rank = fromPattern(settings.rankPattern, module.path, "rank_pattern", settings.rank);
     const alpha = fromPattern(settings.alphaPattern, module.path, "alpha_pattern", settings.alpha);
-    const limit = Math.min(module.in, module.out);
-    if (!(Number.isInteger(rank) && rank >= 1 && rank <= limit)) {
-      throw new QdoraError(
-        "rank",
-        `${module.path} cannot have rank ${rank} (limit ${limit}, its smaller side)`,
-        "lower `rank`, or give this module its own in `rank_pattern`",
-        { exitCode: 2 },
-      );
-    }
     return { module, rank, alpha, scaling: alpha / (settings.useRslora ? Math.sqrt(rank) : rank) };
   });
+}
+
+/**
+ * As `targetModules`, for what a person asked for: a name that fits nothing is a mistake, and so is a rank that a module cannot have.
+ * @throws QdoraError naming the key
+ */
+export function checkedTargetModules<M extends ModuleShape>(
+  modules: readonly M[],
+  settings: AdapterSettings,
+): readonly TargetedModule<M>[] {
+  refuseUnused(modules, settings);
+  const targets = targetModules(modules, settings);
+  for (const { module, rank } of targets) {
+    const limit = Math.min(module.in, module.out);
+    if (Number.isInteger(rank) && rank >= 1 && rank <= limit) continue;
+    throw new QdoraError(
+      "rank",
+      `${module.path} cannot have rank ${rank} (limit ${limit}, its smaller side)`,
+      "lower `rank`, or give this module its own in `rank_pattern`",
+      { exitCode: 2 },
+    );
+  }
+  return targets;
+}
+
+/** Linear modules outside the layers: never trained, so excluding them is right and changes nothing. */
+const UNTRAINED: ReadonlySet<string> = new Set(["lm_head", "embed_tokens"]);
+
+function refuseUnused(modules: readonly ModuleShape[], settings: AdapterSettings): void {
+  const names = (given: readonly string[] | string | undefined): readonly string[] =>
+    given === undefined || typeof given === "string" || isAllLinear(given) ? [] : given;
+  const byName = (key: string) => (name: string, path: string) => matches([name], path, key);
+  const byPattern = (key: string) => (name: string, path: string) =>
+    fromPattern({ [name]: 1 }, path, key, 0) === 1;
+  const used: readonly (readonly [string, readonly string[], (name: string, path: string) => boolean])[] = [
+    ["target_modules", names(settings.targetModules), byName("target_modules")],
+    [
+      "exclude_modules",
+      names(settings.excludeModules).filter((name) => !UNTRAINED.has(name)),
+      byName("exclude_modules"),
+    ],
+    ["rank_pattern", Object.keys(settings.rankPattern), byPattern("rank_pattern")],
+    ["alpha_pattern", Object.keys(settings.alphaPattern), byPattern("alpha_pattern")],
+  ];
+  for (const [key, given, fits] of used) {
+    const unused = given.find((name) => !modules.some((m) => fits(name, m.path)));
+    if (unused === undefined) continue;
+    throw new QdoraError(
+      key,
+      `no module of this model is called "${unused}"`,
+      `choose from ${roleNames(modules).join(", ")}`,
+      { exitCode: 2 },
+    );
+  }
 }
 
 const roleNames = (modules: readonly ModuleShape[]): string[] => [

@@ -65,8 +65,8 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
   };
   try {
     const result = await train(config, listen, signal);
-    await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
     await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
+    await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
     process.stderr.write(
       `memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`,

@@ -27,7 +27,7 @@ export class OutOfGpuMemoryError extends QdoraError {
     super(
       "gpu memory",
       `no memory left for ${label} (${bytes} bytes)`,
-      "close other programs, or lower max_seq_length, batch_size or rank; `finetune --dry_run` shows the plan",
+      "close other programs, or lower max_seq_length, batch_size or rank; `finetune --dry-run` shows the plan",
     );
     this.name = "OutOfGpuMemoryError";
   }

@@ -56,7 +56,7 @@ const schema = z.looseObject({
   use_sliding_window: z.boolean().default(false),
   max_window_layers: z.number().int().min(0).nullish(),
   layer_types: z.array(z.string()).nullish(),
-  max_position_embeddings: count.default(2048),
+  max_position_embeddings: count.nullish(),
   partial_rotary_factor: z.number().nullish(),
   rope_theta: z.number().positive().nullish(),
   rope_scaling: z.record(z.string(), z.unknown()).nullish(),
@@ -65,6 +65,16 @@ const schema = z.looseObject({
 });
 
 const TYPES: readonly string[] = ["llama", "mistral", "qwen2", "qwen3"] satisfies readonly ModelType[];
+
+/** What transformers' config classes fill in for keys that are not there. */
+const DEFAULTS: Readonly<
+  Record<ModelType, { readonly kvHeads?: number; readonly positions: number; readonly window: number }>
+> = {
+  llama: { positions: 2048, window: 0 },
+  mistral: { kvHeads: 8, positions: 131072, window: 4096 },
+  qwen2: { kvHeads: 32, positions: 32768, window: 4096 },
+  qwen3: { kvHeads: 32, positions: 32768, window: 4096 },
+};
 
 /** Reads and checks `config.json`. @throws QdoraError naming the file and the field. */
 export async function readArchitecture(folder: string): Promise<Architecture> {
@@ -96,12 +106,21 @@ function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
   if (c.partial_rotary_factor != null && c.partial_rotary_factor !== 1)
     refuse("partial_rotary_factor", c.partial_rotary_factor, "1");
   const heads = c.num_attention_heads;
-  const kvHeads = c.num_key_value_heads ?? heads;
+  const defaults = DEFAULTS[modelType];
+  const kvHeads =
+    c.num_key_value_heads === undefined ? (defaults.kvHeads ?? heads) : (c.num_key_value_heads ?? heads);
   if (heads % kvHeads !== 0)
     refuse("num_key_value_heads", kvHeads, `a divisor of num_attention_heads ${heads}`);
   const headDim = c.head_dim ?? (modelType === "qwen3" ? 128 : c.hidden_size / heads);
   if (!Number.isInteger(headDim) || headDim % 2 !== 0 || headDim > 256)
     refuse("head_dim", headDim, "even, at most 256");
+  const maxPositions = c.max_position_embeddings ?? defaults.positions;
+  // Mistral and Qwen2 do not read attention_bias.
+  const hasBiasKey = modelType === "llama" || modelType === "qwen3";
+  const method = c.quantization_config?.["quant_method"];
+  if (c.quantization_config != null && method !== "bitsandbytes") {
+    refuse("quantization_config.quant_method", method, "bitsandbytes");
+  }
   return {
     modelType,
     vocab: c.vocab_size,
@@ -113,20 +132,20 @@ function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
     feedForward: c.intermediate_size,
     normEps: c.rms_norm_eps,
     tied: c.tie_word_embeddings,
-    qkvBias: modelType === "qwen2" || c.attention_bias,
-    outBias: modelType !== "qwen2" && c.attention_bias,
+    qkvBias: modelType === "qwen2" || (hasBiasKey && c.attention_bias),
+    outBias: hasBiasKey && c.attention_bias,
     mlpBias: modelType === "llama" && c.mlp_bias,
     qkNorm: modelType === "qwen3",
     windows: windows(c, modelType),
-    maxPositions: c.max_position_embeddings,
-    rope: ropeParameters(c, path),
+    maxPositions,
+    rope: ropeParameters({ ...c, max_position_embeddings: maxPositions }, path),
     quantized: c.quantization_config != null,
   };
 }
 
 /** Mistral slides in every layer; Qwen2 and Qwen3 only with use_sliding_window, in the layers that layer_types or max_window_layers name. */
 function windows(c: z.infer<typeof schema>, modelType: ModelType): number[] {
-  const window = c.sliding_window ?? 0;
+  const window = (c.sliding_window === undefined ? DEFAULTS[modelType].window : c.sliding_window) ?? 0;
   return Array.from({ length: c.num_hidden_layers }, (_, i) => {
     switch (modelType) {
       case "llama":

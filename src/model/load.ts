@@ -104,7 +104,11 @@ export async function linearFormats(
       ready.set(m.path, { format: "nf4", blockSize: stored.blockSize, doubleQuant: stored.doubleQuant });
     } else {
       const format = storedFormat(checkpoint, name, [m.out, m.in]);
-      ready.set(m.path, quant === "nf4" ? { format: "nf4", blockSize: 64, doubleQuant } : { format });
+      // What a ready-made checkpoint leaves dense is dense for every reader of it.
+      ready.set(
+        m.path,
+        quant === "nf4" && !arch.quantized ? { format: "nf4", blockSize: 64, doubleQuant } : { format },
+      );
     }
   }
   return (m) => ready.get(m.path) ?? { format: "f32" };

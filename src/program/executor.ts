@@ -89,14 +89,14 @@ export class Executor {
       if (uniformStart === undefined) throw new Error(`program ${capacity.name} was not planned`);
       const bound = await Promise.all(
         capacity.calls.map((call, i) =>
-          this.#bind(call, choose(call, acceptedVariants(call, this.gpu)), uniformStart + i),
+          this.#bind(capacity.name, call, choose(call, acceptedVariants(call, this.gpu)), uniformStart + i),
         ),
       );
       this.#programs.set(capacity.name, { capacity, bound, uniformStart });
     }
   }
 
-  async #bind(call: Call, variant: Variant, uniformIndex: number): Promise<Bound> {
+  async #bind(program: string, call: Call, variant: Variant, uniformIndex: number): Promise<Bound> {
     const defines = variant.defines(call, this.gpu.traits);
     const kernel = await this.#pipelines.get(variant.file, defines);
     const entries = kernel.interface.bindings.map((b): GPUBindGroupEntry => {
@@ -111,7 +111,7 @@ export class Executor {
       const access = call.kernel.bindings[b.name];
       if ((b.space === "read") !== (access === "read"))
         throw new Error(`${variant.file}: ${b.name} is ${b.space}, not ${access}`);
-      const place = this.#place(t);
+      const place = this.plan.transientPlaces.get(program)?.get(t.name) ?? this.#place(t);
       return {
         binding: b.binding,
         resource: { buffer: this.#buffer(place.buffer), offset: place.offsetBytes, size: place.bytes },
@@ -122,12 +122,12 @@ export class Executor {
   }
 
   /**
-   * Times one call with one variant, in milliseconds (best of `repeats`, after one run that compiles it).
+   * Times one call of a planned program with one variant, in milliseconds (best of `repeats`, after one run that compiles it).
    * Only before programs are loaded: it borrows the first place in the uniform buffer.
    */
-  async measure(call: Call, variant: Variant, repeats: number): Promise<number> {
+  async measure(program: string, call: Call, variant: Variant, repeats: number): Promise<number> {
     if (this.#programs.size > 0) throw new Error("measure before loading programs");
-    const bound = await this.#bind(call, variant, 0);
+    const bound = await this.#bind(program, call, variant, 0);
     const bytes = new DataView(new ArrayBuffer(UNIFORM_STRIDE));
     for (const [f, field] of bound.kernel.interface.sizes.entries()) writeField(bytes, f * 4, field, call);
     this.gpu.device.queue.writeBuffer(this.#uniforms(), 0, bytes.buffer);

@@ -20,7 +20,10 @@ export interface Place {
 
 export interface MemoryPlan {
   readonly buffers: readonly PlannedBuffer[];
+  /** Places of persistent tensors by name. */
   readonly places: ReadonlyMap<string, Place>;
+  /** Places of transient tensors by program and name: programs never run at the same time, so each has the slots to itself. */
+  readonly transientPlaces: ReadonlyMap<string, ReadonlyMap<string, Place>>;
   /** Where the uniforms of each program start in the uniform buffer, in calls of 256 bytes. */
   readonly uniformStart: ReadonlyMap<string, number>;
   readonly bytesByKind: ReadonlyMap<Kind, number>;
@@ -62,23 +65,33 @@ export function planMemory(
   extra: readonly Tensor[] = [],
 ): MemoryPlan {
   const persistent = new Map<string, Tensor>();
-  const lifetimes = new Map<string, Lifetime>();
+  const lifetimes = new Map<string, Map<string, Lifetime>>();
   const uniformStart = new Map<string, number>();
   for (const t of extra) note(t, persistent);
   let at = 0;
   for (const program of programs) {
     uniformStart.set(program.name, at);
+    const own = new Map<string, Lifetime>();
+    lifetimes.set(program.name, own);
     for (const call of program.calls) {
-      noteCall(call, at++, persistent, lifetimes);
+      noteCall(call, at++, persistent, own);
     }
   }
   const buffers: PlannedBuffer[] = [];
   const places = new Map<string, Place>();
   placePersistent(persistent, buffers, places);
-  placeTransient([...lifetimes.values()], buffers, places);
+  const transientPlaces = placeTransient(lifetimes, buffers);
   if (at > 0) buffers.push({ label: UNIFORM_LABEL, kind: "uniform", bytes: at * UNIFORM_STRIDE });
   if (readbackBytes > 0) buffers.push({ label: READBACK_LABEL, kind: "staging", bytes: readbackBytes });
-  return { buffers, places, uniformStart, ...totals(buffers), largestBinding: largestPlace(places) };
+  const all = [places, ...transientPlaces.values()].flatMap((some) => [...some]);
+  return {
+    buffers,
+    places,
+    transientPlaces,
+    uniformStart,
+    ...totals(buffers),
+    largestBinding: largestPlace(all),
+  };
 }
 
 function note(t: Tensor, known: Map<string, Tensor>): void {
@@ -146,12 +159,12 @@ function placePersistent(
 
 /** Greedy by size: the largest tensor first, into the first slot where its lifetime is free. Deterministic. */
 function placeTransient(
-  lifetimes: readonly Lifetime[],
+  lifetimes: ReadonlyMap<string, ReadonlyMap<string, Lifetime>>,
   buffers: PlannedBuffer[],
-  places: Map<string, Place>,
-): void {
+): ReadonlyMap<string, ReadonlyMap<string, Place>> {
   const slots: Slot[] = [];
-  for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+  const all = [...lifetimes.values()].flatMap((own) => [...own.values()]);
+  for (const life of all.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
     const free = slots.find((slot) => slot.members.every((m) => m.last < life.first || life.last < m.first));
     if (free) {
       free.members.push(life);
@@ -164,11 +177,21 @@ function placeTransient(
       });
     }
   }
-  for (const slot of slots) {
-    for (const m of slot.members)
-      places.set(m.tensor.name, { buffer: buffers.length, offsetBytes: 0, bytes: m.bytes });
-    buffers.push({ label: slot.label, kind: slot.kind, bytes: slot.bytes });
-  }
+  const slotOf = new Map(
+    slots.flatMap((slot, i) => slot.members.map((m) => [m, buffers.length + i] as const)),
+  );
+  for (const slot of slots) buffers.push({ label: slot.label, kind: slot.kind, bytes: slot.bytes });
+  const place = (life: Lifetime): Place => ({
+    buffer: slotOf.get(life) ?? -1,
+    offsetBytes: 0,
+    bytes: life.bytes,
+  });
+  return new Map(
+    [...lifetimes].map(([program, own]) => [
+      program,
+      new Map([...own].map(([name, life]) => [name, place(life)])),
+    ]),
+  );
 }
 
 function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, number>; totalBytes: number } {
@@ -181,7 +204,7 @@ function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, num
   return { bytesByKind, totalBytes };
 }
 
-function largestPlace(places: ReadonlyMap<string, Place>): { name: string; bytes: number } {
+function largestPlace(places: Iterable<readonly [string, Place]>): { name: string; bytes: number } {
   let largest = { name: "", bytes: 0 };
   for (const [name, place] of places) if (place.bytes > largest.bytes) largest = { name, bytes: place.bytes };
   return largest;

@@ -18,7 +18,7 @@ export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
 /** Bumped when kernels change so much that old measurements mislead. */
-const CACHE_VERSION = 1;
+const CACHE_VERSION = 2;
 
 /** Calls of one class run the same code on the same sizes; where in a tensor they start makes no difference. */
 export function callClass(call: Call): string {
@@ -79,7 +79,7 @@ export async function tune(
   const path = cacheFile(gpu.traits);
   const cache = await readCache(path);
   let measured = 0;
-  for (const call of programs.flatMap((p) => p.calls)) {
+  for (const [program, call] of programs.flatMap((p) => p.calls.map((c) => [p.name, c] as const))) {
     const key = callClass(call);
     if (table.has(key)) continue;
     const variants = acceptedVariants(call, gpu);
@@ -92,7 +92,7 @@ export async function tune(
     if (measured++ === 0) say("measuring kernel variants on this adapter (once)");
     let best = { name: "", ms: Infinity };
     for (const variant of variants) {
-      const ms = await executor.measure(call, variant, REPEATS[mode]);
+      const ms = await executor.measure(program, call, variant, REPEATS[mode]);
       if (ms < best.ms) best = { name: variant.name, ms };
     }
     table.set(key, best.name);

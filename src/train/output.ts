@@ -79,7 +79,7 @@ export async function openOutputFolder(out: string): Promise<void> {
   }
 }
 
-/** Writes the adapter and what belongs to it. Each file appears whole or not at all; the adapter's weights come last. */
+/** Writes the adapter and what belongs to it. Each file appears whole or not at all; the adapter comes first, whatever happens to the others. */
 export async function writeOutput(
   run: PreparedRun,
   adapter: ReadonlyMap<string, FactorValues>,
@@ -88,12 +88,12 @@ export async function writeOutput(
   const { settings } = run;
   const out = settings.output_dir;
   await mkdir(out, { recursive: true });
+  await writePeftAdapter(out, peftConfig(run), adapterToPeft(run.layout, adapter));
+  await writeFileAtomic(join(out, "README.md"), modelCard(run, lastLoss));
   for (const name of TOKENIZER_FILES) {
     const source = join(settings.model, name);
     if (existsSync(source)) await writeFileAtomic(join(out, name), await readFile(source));
   }
-  await writeFileAtomic(join(out, "README.md"), modelCard(run, lastLoss));
-  await writePeftAdapter(out, peftConfig(run), adapterToPeft(run.layout, adapter));
 }
 
 /** The adapter_config.json of a run, with PEFT's names. */

@@ -1,7 +1,7 @@
 /** Everything about a run that needs no GPU: model shapes, data, adapter layout, programs and the exact memory plan. */
 import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
 import { adapterFromPeft } from "../adapter/peft.js";
-import { targetModules, type AdapterSettings } from "../adapter/targets.js";
+import { checkedTargetModules, type AdapterSettings } from "../adapter/targets.js";
 import { longestMicroBatchTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
@@ -63,7 +63,7 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
   const { arch, ...storage } = await readModel(settings);
   const adapter = adapterSettings(settings);
-  const layout = adapterLayout(targetModules(allModules(arch), adapter), adapter, (m) => m.layer);
+  const layout = adapterLayout(checkedTargetModules(allModules(arch), adapter), adapter, (m) => m.layer);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
   const { init_adapter: initial } = settings;
   if (initial !== undefined) adapterFromPeft(layout, await readPeftAdapter(initial), initial);

@@ -53,10 +53,16 @@ export class TrainingSession {
       throw new QdoraError(
         "gpu",
         `${largestBinding.name} needs a binding of ${largestBinding.bytes} bytes (limit of ${gpu.traits.name}: ${gpu.traits.maxBindingBytes})`,
-        "lower max_seq_length or batch_size",
+        "lower max_seq_length or batch_size; a weight is smaller with quant nf4",
       );
     }
     const executor = await Executor.allocate(gpu, run.plan);
+    // Attention over one long row is what is measured; over empty spans all variants would look alike.
+    const { spans } = run.stream;
+    await executor.write(
+      spans,
+      bytesOf(Uint32Array.from({ length: 2 * run.capacity }, (_, i) => (i % 2) * run.capacity)),
+    );
     const table = await tune(executor, run.programs, run.settings.tune, say);
     await executor.load(run.programs, chooseFrom(table));
     const session = new TrainingSession(run, executor);

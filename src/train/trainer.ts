@@ -97,7 +97,7 @@ async function loop(
       throw new QdoraError(
         "finetune",
         `loss or gradient was not finite in ${bad} steps in a row (step ${step + 1})`,
-        "lower learning_rate, or check the data with `qdora inspect`",
+        "lower learning_rate, or look at the data",
       );
     }
     const seconds = (performance.now() - began - evaluationMs) / 1000;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { targetModules, type AdapterSettings } from "../../src/adapter/targets.js";
+import { checkedTargetModules, targetModules, type AdapterSettings } from "../../src/adapter/targets.js";
 
 const module = (path: string) => ({ path, in: 64, out: 32 });
 const MODULES = ["q_proj", "k_proj", "v_proj"].flatMap((r) =>
@@ -50,12 +50,29 @@ describe("targetModules", () => {
     expect(targetModules(MODULES, settings({ useRslora: true, rank: 16, alpha: 8 }))[0]?.scaling).toBe(2);
   });
 
-  it("refuses what fits nothing or cannot be", () => {
-    expect(() => paths({ targetModules: ["qproj"] })).toThrow(/no module of this model is called "qproj"/);
+  it("leaves out names that fit nothing in foreign adapters", () => {
+    expect(paths({ targetModules: ["q_proj", "query_key_value"] })).toEqual(["0.q_proj", "1.q_proj"]);
+  });
+
+  it("refuses what leaves nothing or is no expression", () => {
+    expect(() => paths({ targetModules: ["qproj"] })).toThrow(/leaves no module to train/);
     expect(() => paths({ excludeModules: ["q_proj", "k_proj", "v_proj"] })).toThrow(
       /leaves no module to train/,
     );
-    expect(() => paths({ rank: 33 })).toThrow(/cannot have rank 33 \(limit 32/);
     expect(() => paths({ targetModules: "(" })).toThrow(/is not a regular expression/);
+  });
+});
+
+describe("checkedTargetModules", () => {
+  it("refuses names and patterns that fit nothing, and ranks that cannot be", () => {
+    const checked = (more: Partial<AdapterSettings>) => () => checkedTargetModules(MODULES, settings(more));
+    expect(checked({ excludeModules: ["lm_head", "v_proj"] })()).toHaveLength(4);
+    expect(checked({ targetModules: ["q_proj", "qproj"] })).toThrow(
+      /no module of this model is called "qproj"/,
+    );
+    expect(checked({ excludeModules: ["k_porj"] })).toThrow(/exclude_modules: .*"k_porj"/);
+    expect(checked({ rankPattern: { q_prj: 4 } })).toThrow(/rank_pattern: .*"q_prj"/);
+    expect(checked({ alphaPattern: { q_prj: 4 } })).toThrow(/alpha_pattern: .*"q_prj"/);
+    expect(checked({ rank: 33 })).toThrow(/cannot have rank 33 \(limit 32/);
   });
 });

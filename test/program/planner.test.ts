@@ -21,9 +21,10 @@ describe("planMemory", () => {
 
   it("lets tensors share a slot only when their lifetimes do not overlap", () => {
     const plan = planMemory([chain(input, a as Tensor, b as Tensor, c as Tensor)], 0);
+    const places = plan.transientPlaces.get("chain");
     // a is dead when c is written, b is read by that very call: a and c share, b has its own.
-    expect(plan.places.get("a")?.buffer).toBe(plan.places.get("c")?.buffer);
-    expect(plan.places.get("b")?.buffer).not.toBe(plan.places.get("c")?.buffer);
+    expect(places?.get("a")?.buffer).toBe(places?.get("c")?.buffer);
+    expect(places?.get("b")?.buffer).not.toBe(places?.get("c")?.buffer);
     expect(plan.bytesByKind.get("workspace")).toBe(4 * (300 + 200));
   });
 
@@ -37,6 +38,15 @@ describe("planMemory", () => {
     const first = { ...chain(input, a as Tensor), name: "first" };
     const second = { ...chain(input, b as Tensor), name: "second" };
     expect(planMemory([first, second], 0).bytesByKind.get("workspace")).toBe(800);
+  });
+
+  it("knows the lifetimes of each program apart, whatever its tensors are called", () => {
+    const program = (name: string): Program => ({
+      ...chain(input, a as Tensor, b as Tensor, c as Tensor),
+      name,
+    });
+    const one = planMemory([program("one")], 0).bytesByKind.get("workspace");
+    expect(planMemory([program("one"), program("two")], 0).bytesByKind.get("workspace")).toBe(one);
   });
 
   it("puts arena members into one buffer at their offsets", () => {
