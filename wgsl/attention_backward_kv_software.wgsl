@@ -22,8 +22,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let at#{r} = (key#{r} * KV_HEADS + kv) * QUADS;
   let past#{r} = last_query(key#{r});
 #for c in 0..HEAD_DIM / 4
-  let k#{r}_#{c} = k[at#{r} + #{c}u] * sizes.scale;
-  let v#{r}_#{c} = v[at#{r} + #{c}u];
+  let k#{r}_#{c} = k_quad(at#{r} + #{c}u) * sizes.scale;
+  let v#{r}_#{c} = v_quad(at#{r} + #{c}u);
   var dk#{r}_#{c} = vec4f();
   var dv#{r}_#{c} = vec4f();
 #endfor
@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       workgroupBarrier();
       for (var i = lane; i < QUERIES * QUADS; i += LANES) {
         let source = (min(t0 + i / QUADS, last) * HEADS + head) * QUADS + i % QUADS;
-        queries[i] = q[source];
+        queries[i] = q_quad(source);
         gradients[i] = d_o[source];
       }
       for (var i = lane; i < QUERIES; i += LANES) {

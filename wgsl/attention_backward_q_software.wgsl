@@ -17,26 +17,26 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for r in 0..ROWS
   let flat#{r} = min(wg.x * BLOCK + lane * #{ROWS}u + #{r}u, count - 1u); // rows past the end repeat the last one
   let at#{r} = flat#{r} / GROUP * HEADS + kv * GROUP + flat#{r} % GROUP;
-  let row#{r} = flat#{r} / GROUP;
+  let row#{r} = sizes.queryRow + flat#{r} / GROUP;
   let first#{r} = first_key(row#{r});
   let lse#{r} = statistics[at#{r}].x;
   let delta#{r} = statistics[at#{r}].y;
 #for c in 0..HEAD_DIM / 4
-  let q#{r}_#{c} = q[at#{r} * QUADS + #{c}u] * sizes.scale;
+  let q#{r}_#{c} = q_quad(at#{r} * QUADS + #{c}u) * sizes.scale;
   let g#{r}_#{c} = d_o[at#{r} * QUADS + #{c}u];
   var d#{r}_#{c} = vec4f();
 #endfor
 #endfor
   let low = subgroupMin(first0);
   let high = subgroupMax(row#{ROWS - 1}) + 1u;
-  let lowest = first_key(wg.x * BLOCK / GROUP);
-  let end = (min((wg.x + 1u) * BLOCK, count) - 1u) / GROUP + 1u;
+  let lowest = first_key(sizes.queryRow + wg.x * BLOCK / GROUP);
+  let end = sizes.queryRow + (min((wg.x + 1u) * BLOCK, count) - 1u) / GROUP + 1u;
   for (var j0 = lowest; j0 < end; j0 += KEYS) {
     workgroupBarrier();
     for (var i = lane; i < KEYS * QUADS; i += LANES) {
       let source = (min(j0 + i / QUADS, end - 1u) * KV_HEADS + kv) * QUADS + i % QUADS;
-      keys[i] = k[source];
-      values[i] = v[source];
+      keys[i] = k_quad(source);
+      values[i] = v_quad(source);
     }
     workgroupBarrier();
     let stop = min(j0 + KEYS, high);

@@ -19,23 +19,24 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let tx = lane % 8u;
   let ty = lane / 8u;
   let last_t = sizes.N - 1u;
-  let last_j = min(t0 + TILE - 1u, last_t);
+  let last_j = sizes.queryRow + min(t0 + TILE - 1u, last_t);
   let first_t = t0 + 4u * ty;
-  let rows = vec4u(0u, 1u, 2u, 3u) + first_t;
+  let rows = vec4u(0u, 1u, 2u, 3u) + sizes.queryRow + first_t;
   var first: vec4u;
   var row_lse: vec4f;
   var row_delta: vec4f;
 #for r in 0..4
   first[#{r}] = first_key(min(rows[#{r}], last_j));
-  row_lse[#{r}] = statistics[min(rows[#{r}], last_j) * HEADS + head].x;
-  row_delta[#{r}] = statistics[min(rows[#{r}], last_j) * HEADS + head].y;
+  let query#{r} = min(first_t + #{r}u, last_t) * HEADS + head;
+  row_lse[#{r}] = statistics[query#{r}].x;
+  row_delta[#{r}] = statistics[query#{r}].y;
 #endfor
 #for c in 0..Math.ceil(HEAD_DIM / 32)
 #for r in 0..4
   var sum0_#{c}_#{r} = vec4f();
 #endfor
 #endfor
-  let lowest = first_key(min(t0, last_j));
+  let lowest = first_key(min(sizes.queryRow + t0, last_j));
   for (var j0 = lowest / TILE * TILE; j0 <= last_j; j0 += TILE) {
 #for j in 0..4
     var dots#{j} = vec4f();

@@ -7,14 +7,16 @@ const MASKED = -1e30;
 #let VEC4 = HEAD_DIM % 4 == 0
 struct Sizes {
   N: u32,
-#if !BACKWARD
-  queryRow: u32,
-#endif
+  queryRow: u32, // stream row of the first query
   window: u32,
   scale: f32,
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
-#if VEC4
+#if BF16
+@group(0) @binding(1) var<storage, read> q: array<vec2u>; // [N, HEADS, D / 4] four bf16
+@group(0) @binding(2) var<storage, read> k: array<vec2u>; // [rows, KV_HEADS, D / 4]
+@group(0) @binding(3) var<storage, read> v: array<vec2u>; // [rows, KV_HEADS, D / 4]
+#elif VEC4
 @group(0) @binding(1) var<storage, read> q: array<vec4f>; // [N, HEADS, D / 4]
 @group(0) @binding(2) var<storage, read> k: array<vec4f>; // [rows, KV_HEADS, D / 4]
 @group(0) @binding(3) var<storage, read> v: array<vec4f>; // [rows, KV_HEADS, D / 4]
@@ -44,5 +46,31 @@ fn first_key(row: u32) -> u32 {
 fn last_query(row: u32) -> u32 {
   let end = min(spans[row].y, sizes.N);
   return select(end, min(end, row + sizes.window), sizes.window > 0u);
+}
+#endif
+#if BF16
+
+fn unpack(words: vec2u) -> vec4f {
+  return bitcast<vec4f>(vec4u(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
+}
+fn q_quad(i: u32) -> vec4f {
+  return unpack(q[i]);
+}
+fn k_quad(i: u32) -> vec4f {
+  return unpack(k[i]);
+}
+fn v_quad(i: u32) -> vec4f {
+  return unpack(v[i]);
+}
+#elif VEC4
+
+fn q_quad(i: u32) -> vec4f {
+  return q[i];
+}
+fn k_quad(i: u32) -> vec4f {
+  return k[i];
+}
+fn v_quad(i: u32) -> vec4f {
+  return v[i];
 }
 #endif

@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   var largest#{r} = MASKED;
   var total#{r} = 0.0;
 #for c in 0..HEAD_DIM / 4
-  let q#{r}_#{c} = q[at#{r} * QUADS + #{c}u] * sizes.scale;
+  let q#{r}_#{c} = q_quad(at#{r} * QUADS + #{c}u) * sizes.scale;
   var o#{r}_#{c} = vec4f();
 #endfor
 #endfor
@@ -36,8 +36,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     workgroupBarrier();
     for (var i = lane; i < KEYS * QUADS; i += LANES) {
       let source = (min(j0 + i / QUADS, end - 1u) * KV_HEADS + kv) * QUADS + i % QUADS;
-      keys[i] = k[source];
-      values[i] = v[source];
+      keys[i] = k_quad(source);
+      values[i] = v_quad(source);
     }
     workgroupBarrier();
     let stop = min(j0 + KEYS, high);

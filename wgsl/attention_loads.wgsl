@@ -1,13 +1,13 @@
 // Four values d .. d + 3 of a head that starts at element `at`; zero past D.
 #if VEC4
 fn load_q(at: u32, d: u32) -> vec4f {
-  return select(vec4f(), q[(at + d) / 4u], d < D);
+  return select(vec4f(), q_quad((at + d) / 4u), d < D);
 }
 fn load_k(at: u32, d: u32) -> vec4f {
-  return select(vec4f(), k[(at + d) / 4u], d < D);
+  return select(vec4f(), k_quad((at + d) / 4u), d < D);
 }
 fn load_v(at: u32, d: u32) -> vec4f {
-  return select(vec4f(), v[(at + d) / 4u], d < D);
+  return select(vec4f(), v_quad((at + d) / 4u), d < D);
 }
 #if BACKWARD
 fn load_d_o(at: u32, d: u32) -> vec4f {

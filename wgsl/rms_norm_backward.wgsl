@@ -1,4 +1,4 @@
-// RMSNorm backward: dx = (dy w - x sum(dy w x) / (D (mean(x^2) + eps))) / sqrt(mean(x^2) + eps) + residual.
+// RMSNorm backward: dx = (dy w - x sum(dy w x) / (D (mean(x^2) + eps))) / sqrt(mean(x^2) + eps) + residual, or added to dx.
 // One workgroup per row of LANES lanes. Any adapter; limited by memory bandwidth.
 const LANES = #{LANES}u;
 struct Sizes {
@@ -36,6 +36,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       var value = (dy[start + i] * weight[i] - x[start + i] * pull) * inv_rms;
 #if RESIDUAL
       value += residual[start + i];
+#endif
+#if ADD
+      value += dx[start + i];
 #endif
       dx[start + i] = value;
     }

@@ -124,7 +124,14 @@ export interface BackwardTensors {
 export function backwardCalls(
   linear: Linear,
   t: BackwardTensors,
-  s: { readonly N: number; readonly capacity: number; readonly accumulate?: boolean },
+  s: {
+    readonly N: number;
+    /** The most rows there can be. */
+    readonly capacity: number;
+    /** Tells the chunk's own tensors from those of other chunks. */
+    readonly name: string;
+    readonly accumulate?: boolean;
+  },
 ): readonly Call[] {
   const { adapter } = linear;
   const { N } = s;
@@ -151,7 +158,7 @@ export function backwardCalls(
       );
       e = t.e ?? t.dy;
     }
-    q = tensor(`${linear.path}.q`, [s.capacity, rank]);
+    q = tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
     calls.push(
       callLowrankGradient(
         `${linear.path} dB`,

@@ -3,12 +3,14 @@ import type { Gpu } from "./device.js";
 import { restfully } from "./wait.js";
 
 const PIECE_BYTES = 4 << 20;
-const PACE_BYTES = 64 << 20;
+/** After so many bytes the uploads before must have arrived: at most twice as much waits in host memory. */
+const PACE_BYTES = 32 << 20;
 
 /** Counts what was written since the queue was last known to be empty. */
 export class Uploader {
   readonly #gpu: Gpu;
   #pendingBytes = 0;
+  #before: Promise<unknown> | undefined;
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
@@ -24,8 +26,18 @@ export class Uploader {
       const bytes = Math.min(PIECE_BYTES, data.byteLength - at);
       this.#gpu.device.queue.writeBuffer(buffer, offsetBytes + at, data.buffer, data.byteOffset + at, bytes);
       this.#pendingBytes += bytes;
-      if (this.#pendingBytes >= PACE_BYTES) await this.flush();
+      if (this.#pendingBytes >= PACE_BYTES) await this.#pace();
     }
+  }
+
+  async #pace(): Promise<void> {
+    const { device, traits } = this.#gpu;
+    device.queue.submit([]);
+    const done = device.queue.onSubmittedWorkDone();
+    if (this.#before) await restfully(this.#before, traits.isSoftware ? 1 : 0.1);
+    this.#gpu.check();
+    this.#before = done;
+    this.#pendingBytes = 0;
   }
 
   /** An empty submit and a wait: afterwards no upload is pending and freed buffers are really free. */
@@ -33,6 +45,7 @@ export class Uploader {
     this.#gpu.device.queue.submit([]);
     await this.#gpu.idle();
     this.#pendingBytes = 0;
+    this.#before = undefined;
   }
 }
 

@@ -4,8 +4,8 @@
  */
 import { grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-import { visiblePairs } from "./attention_forward.js";
-import { groupedQueries, softwareAttention } from "./attention_software.js";
+import { attentionOptions, visiblePairs } from "./attention_forward.js";
+import { groupedQueries, readableHeads, softwareAttention } from "./attention_software.js";
 import { attentionBackwardKvTwin, attentionBackwardQTwin, attentionDeltaTwin } from "./attention_twin.js";
 
 const TILE = 32;
@@ -53,14 +53,14 @@ export const attentionBackwardQ: Kernel = {
     {
       name: "tile",
       file: "attention_backward_q_tile.wgsl",
-      accepts: () => true,
+      accepts: readableHeads,
       defines: (call) => ({ ...call.options, BACKWARD: true }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
     },
   ],
   twin: attentionBackwardQTwin,
   cost: (call) => ({
-    flops: 6 * option(call, "HEAD_DIM") * visiblePairs(call, 0),
+    flops: 6 * option(call, "HEAD_DIM") * visiblePairs(call, size(call, "queryRow")),
     bytes: backwardBytes(call, 3, 2),
   }),
 };
@@ -73,7 +73,7 @@ export const attentionBackwardKv: Kernel = {
     {
       name: "tile",
       file: "attention_backward_kv_tile.wgsl",
-      accepts: () => true,
+      accepts: readableHeads,
       defines: (call) => ({ ...call.options, BACKWARD: true }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "KV_HEADS")),
     },
@@ -116,6 +116,8 @@ interface BackwardInputs {
 
 interface BackwardSizes {
   readonly N: number;
+  /** Stream row of the first query, default 0. */
+  readonly queryRow?: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -133,13 +135,13 @@ function backwardCall(
     kernel,
     label,
     tensors,
-    sizes: { N: s.N, scale: s.scale, window: s.window },
-    options: { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim },
+    sizes: { N: s.N, queryRow: s.queryRow ?? 0, scale: s.scale, window: s.window },
+    options: attentionOptions(s, tensors["k"]),
   };
 }
 
 /**
- * Gradient of the queries; inputs as in forward with queryRow 0.
+ * Gradient of the queries; inputs as in forward: N queries that start at stream row `queryRow`, keys from row 0 on.
  * @param t.d_o [N, heads * headDim] f32
  * @param t.statistics [N, heads, 2] f32 of `callAttentionDelta`
  * @param t.d_q [N, heads * headDim] f32, overwritten
@@ -151,7 +153,7 @@ export const callAttentionBackwardQ = (
 ): Call => backwardCall(attentionBackwardQ, label, { ...t }, s);
 
 /**
- * Gradients of keys and values, summed over the query heads that share them; inputs as in `callAttentionBackwardQ`.
+ * Gradients of keys and values, summed over the query heads that share them; all N queries and keys of the stream.
  * @param t.d_k [N, kvHeads * headDim] f32, overwritten; t.d_v like it
  */
 export const callAttentionBackwardKv = (

@@ -1,7 +1,7 @@
 /** Attention forward: o = softmax(scale q kT) v over the keys that a query sees, and the log-sum-exp that backward needs. */
-import { grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
+import { grid1d, option, size, type Call, type Defines, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-import { groupedQueries, softwareAttention } from "./attention_software.js";
+import { groupedQueries, readableHeads, softwareAttention } from "./attention_software.js";
 import { attentionForwardTwin } from "./attention_twin.js";
 
 /** Queries and keys of a tile, see attention_tile_scores.wgsl. */
@@ -37,7 +37,7 @@ export const attentionForward: Kernel = {
     {
       name: "query",
       file: "attention_forward_query.wgsl",
-      accepts: isShort,
+      accepts: (call) => isShort(call) && readableHeads(call),
       defines: (call, traits) => ({
         ...call.options,
         // A software adapter loads slowly and shares what it loaded among heads; a real one wants many workgroups.
@@ -51,7 +51,7 @@ export const attentionForward: Kernel = {
     {
       name: "tile",
       file: "attention_forward_tile.wgsl",
-      accepts: (call) => !isShort(call),
+      accepts: (call) => !isShort(call) && readableHeads(call),
       defines: (call) => ({ ...call.options }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
     },
@@ -70,8 +70,8 @@ export const attentionForward: Kernel = {
 /**
  * Query t sits at stream row queryRow + t and sees the keys j of its sequence with j <= queryRow + t, with a window only
  * the last `window` of them. Query head h reads key and value head floor(h / (heads / kvHeads)).
- * @param t.q [N, heads * headDim] f32
- * @param t.k [rows, kvHeads * headDim] f32, rows >= queryRow + N; t.v like it
+ * @param t.q [N, heads * headDim] f32, or q, k and v all bf16 (headDim a multiple of 4)
+ * @param t.k [rows, kvHeads * headDim], rows >= queryRow + N; t.v like it
  * @param t.spans [rows, 2] u32: start and end (exclusive) of the sequence of each stream row
  * @param t.o [N, heads * headDim] f32, overwritten
  * @param t.lse [N, heads] f32, overwritten: natural log of the sum of exp(scale * score)
@@ -98,12 +98,20 @@ export function callAttentionForward(
     readonly window: number;
   },
 ): Call {
-  const { heads, kvHeads, headDim, ...sizes } = s;
+  const { heads: _heads, kvHeads: _kvHeads, headDim: _headDim, ...sizes } = s;
   return {
     kernel: attentionForward,
     label,
     tensors: { ...t },
     sizes,
-    options: { HEADS: heads, KV_HEADS: kvHeads, HEAD_DIM: headDim },
+    options: attentionOptions(s, t.k),
   };
+}
+
+/** What attention kernels are specialised for: heads, and whether q, k and v are f32 or bf16. */
+export function attentionOptions(
+  s: { readonly heads: number; readonly kvHeads: number; readonly headDim: number },
+  k: Tensor | undefined,
+): Defines {
+  return { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim, BF16: k?.dtype === "bf16" };
 }

@@ -48,3 +48,7 @@ export function softwareAttention(file: string, rowsOf: (call: Call) => number, 
 /** Queries times the heads that share a kv head. */
 export const groupedQueries = (call: Call): number =>
   (size(call, "N") * option(call, "HEADS")) / option(call, "KV_HEADS");
+
+/** bf16 is read four values at a time. */
+export const readableHeads = (call: Call): boolean =>
+  option(call, "BF16") === 0 || option(call, "HEAD_DIM") % 4 === 0;

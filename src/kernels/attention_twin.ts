@@ -98,14 +98,15 @@ function eachPair(
     bound(memory, "spans"),
   ];
   const [dO, statistics] = [bound(memory, "d_o"), bound(memory, "statistics")];
-  for (let row = 0; row < N; row++) {
+  for (let t = 0; t < N; t++) {
+    const row = size(call, "queryRow") + t;
     for (let h = 0; h < heads; h++) {
       const kv = Math.floor(h / (heads / kvHeads));
-      const qAt = (row * heads + h) * D;
+      const qAt = (t * heads + h) * D;
       for (let j = firstKey(spans, row, window); j <= row; j++) {
         const kAt = (j * kvHeads + kv) * D;
-        const p = Math.exp(scale * dot(q, qAt, k, kAt, D) - statistics[2 * (row * heads + h)]!);
-        const ds = p * (dot(dO, qAt, v, kAt, D) - statistics[2 * (row * heads + h) + 1]!) * scale;
+        const p = Math.exp(scale * dot(q, qAt, k, kAt, D) - statistics[2 * (t * heads + h)]!);
+        const ds = p * (dot(dO, qAt, v, kAt, D) - statistics[2 * (t * heads + h) + 1]!) * scale;
         visit(p, ds, qAt, kAt);
       }
     }

@@ -2,6 +2,7 @@
 import type { Kernel } from "../program/kernel.js";
 import { adamw, clip, gradientNorm } from "./adamw.js";
 import { attentionBackwardKv, attentionBackwardQ, attentionDelta, attentionForward } from "./attention.js";
+import { convertRows } from "./convert_rows.js";
 import { copyRows } from "./copy_rows.js";
 import { crossEntropyBackward, crossEntropyForward, sumLoss } from "./cross_entropy.js";
 import { doraBackward, doraBackwardInPlace, doraRowNorm } from "./dora.js";
@@ -16,7 +17,7 @@ import {
   nf4ProductBackwardAdd,
   nf4ProductForward,
 } from "./product.js";
-import { rmsNormBackward, rmsNormForward } from "./rms_norm.js";
+import { rmsNormBackward, rmsNormBackwardAdd, rmsNormForward } from "./rms_norm.js";
 import { rope } from "./rope.js";
 import { swigluBackward, swigluForward } from "./swiglu.js";
 
@@ -24,8 +25,10 @@ export const ALL_KERNELS: readonly Kernel[] = [
   embeddingGather,
   embeddingGatherAdd,
   copyRows,
+  convertRows,
   rmsNormForward,
   rmsNormBackward,
+  rmsNormBackwardAdd,
   rope,
   swigluForward,
   swigluBackward,

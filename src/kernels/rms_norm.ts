@@ -1,5 +1,5 @@
 /** RMSNorm: y = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019), with a gradient for x only: weights are frozen. */
-import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.js";
+import { bound, grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
@@ -45,46 +45,52 @@ export function callRmsNormForward(
   return { kernel: rmsNormForward, label, tensors: { ...t }, sizes, options: {} };
 }
 
-export const rmsNormBackward: Kernel = {
-  name: "rms_norm_backward",
-  bindings: { x: "read", weight: "read", dy: "read", residual: "read", dx: "write" },
-  variants: [
-    {
-      name: "row",
-      file: "rms_norm_backward.wgsl",
-      accepts: () => true,
-      defines: (call) => ({ ...call.options, LANES }),
-      grid: (call) => grid1d(size(call, "rows")),
+function backward(name: string, dxAccess: Access): Kernel {
+  return {
+    name,
+    bindings: { x: "read", weight: "read", dy: "read", residual: "read", dx: dxAccess },
+    variants: [
+      {
+        name: "row",
+        file: "rms_norm_backward.wgsl",
+        accepts: () => true,
+        defines: (call) => ({ ...call.options, LANES }),
+        grid: (call) => grid1d(size(call, "rows")),
+      },
+    ],
+    twin(memory, call) {
+      const [x, weight, dy, dx] = [
+        bound(memory, "x"),
+        bound(memory, "weight"),
+        bound(memory, "dy"),
+        bound(memory, "dx"),
+      ];
+      const residual = memory["residual"];
+      const [rows, D, eps] = [size(call, "rows"), size(call, "D"), size(call, "eps")];
+      for (let r = 0; r < rows; r++) {
+        let squares = 0;
+        let dot = 0;
+        for (let i = r * D; i < (r + 1) * D; i++) {
+          squares += x[i]! ** 2;
+          dot += x[i]! * weight[i - r * D]! * dy[i]!;
+        }
+        const mean = squares / D + eps;
+        for (let i = r * D; i < (r + 1) * D; i++) {
+          const around = option(call, "ADD") ? dx[i]! : (residual?.[i] ?? 0);
+          dx[i] = (dy[i]! * weight[i - r * D]! - (x[i]! * dot) / (D * mean)) / Math.sqrt(mean) + around;
+        }
+      }
     },
-  ],
-  twin(memory, call) {
-    const [x, weight, dy, dx] = [
-      bound(memory, "x"),
-      bound(memory, "weight"),
-      bound(memory, "dy"),
-      bound(memory, "dx"),
-    ];
-    const residual = memory["residual"];
-    const [rows, D, eps] = [size(call, "rows"), size(call, "D"), size(call, "eps")];
-    for (let r = 0; r < rows; r++) {
-      let squares = 0;
-      let dot = 0;
-      for (let i = r * D; i < (r + 1) * D; i++) {
-        squares += x[i]! ** 2;
-        dot += x[i]! * weight[i - r * D]! * dy[i]!;
-      }
-      const mean = squares / D + eps;
-      for (let i = r * D; i < (r + 1) * D; i++) {
-        dx[i] =
-          (dy[i]! * weight[i - r * D]! - (x[i]! * dot) / (D * mean)) / Math.sqrt(mean) + (residual?.[i] ?? 0);
-      }
-    }
-  },
-  cost: (call) => ({
-    flops: 10 * size(call, "rows") * size(call, "D"),
-    bytes: 16 * size(call, "rows") * size(call, "D"),
-  }),
-};
+    cost: (call) => ({
+      flops: 10 * size(call, "rows") * size(call, "D"),
+      bytes: 16 * size(call, "rows") * size(call, "D"),
+    }),
+  };
+}
+
+export const rmsNormBackward = backward("rms_norm_backward", "write");
+/** dx holds the gradient that goes around the norm; the norm's is added. */
+export const rmsNormBackwardAdd = backward("rms_norm_backward_add", "update");
 
 /**
  * dx = gradient of x (+ residual).
@@ -92,7 +98,7 @@ export const rmsNormBackward: Kernel = {
  * @param t.weight [D] f32
  * @param t.dy [rows, D] f32
  * @param t.residual [rows, D] f32, added: the gradient that goes around the norm
- * @param t.dx [rows, D] f32, overwritten
+ * @param t.dx [rows, D] f32, overwritten, or added to with `accumulate`
  */
 export function callRmsNormBackward(
   label: string,
@@ -103,13 +109,14 @@ export function callRmsNormBackward(
     readonly residual?: Tensor;
     readonly dx: Tensor;
   },
-  sizes: { readonly rows: number; readonly D: number; readonly eps: number },
+  s: { readonly rows: number; readonly D: number; readonly eps: number; readonly accumulate?: boolean },
 ): Call {
+  const { accumulate = false, ...sizes } = s;
   return {
-    kernel: rmsNormBackward,
+    kernel: accumulate ? rmsNormBackwardAdd : rmsNormBackward,
     label,
     tensors: { ...t },
     sizes,
-    options: { RESIDUAL: t.residual !== undefined },
+    options: { RESIDUAL: t.residual !== undefined, ADD: accumulate },
   };
 }

@@ -4,18 +4,12 @@ import { callEmbeddingGather } from "../kernels/embedding.js";
 import { callProductBackward, callProductForward } from "../kernels/product.js";
 import { callRmsNormBackward, callRmsNormForward } from "../kernels/rms_norm.js";
 import type { Call, Program } from "../program/kernel.js";
-import { tensor, type Tensor } from "../program/tensor.js";
-import {
-  KEEP_ALL,
-  KEEP_ATTENTION,
-  KEEP_NONE,
-  layerBackward,
-  layerForward,
-  layerRowNorms,
-  type Kept,
-  type LayerActivations,
-  type StreamContext,
-} from "./layer.js";
+import { rowsOf, tensor, type Tensor } from "../program/tensor.js";
+import { callUpload } from "../program/transfer.js";
+import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, layerRowNorms, type Kept } from "./layer.js";
+import { layerBackward } from "./layer_backward.js";
+import { layerForward } from "./layer_forward.js";
+import { checkpointsOf, chunksOf, PLAIN_STORAGE, type StreamContext, type StreamStorage } from "./stream.js";
 import type { ModelTensors } from "./tensors.js";
 
 export type GradientCheckpointing = "full" | "selective" | "none";
@@ -57,7 +51,12 @@ export interface BuildSizes {
   readonly N: number;
   readonly capacity: number;
   readonly checkpointing: GradientCheckpointing;
+  /** Default: everything f32, whole and on the GPU. */
+  readonly storage?: StreamStorage;
 }
+
+/** The host's name of the embedding rows of a micro-batch, f32 [N, D]. */
+export const EMBEDDING_ROWS = "embedding rows";
 
 const KEPT: Record<GradientCheckpointing, Kept> = {
   full: KEEP_NONE,
@@ -72,17 +71,31 @@ const LOGITS_BYTES = 24 << 20;
 export const logitsRows = (vocab: number, capacity: number): number =>
   Math.min(capacity, Math.max(32, Math.floor(LOGITS_BYTES / (4 * vocab) / 32) * 32));
 
-function context(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): StreamContext {
-  const { N, capacity } = sizes;
+/** What the layers of a program share. */
+export function streamContext(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): StreamContext {
+  const { N, capacity, storage = PLAIN_STORAGE } = sizes;
   return {
     arch: model.arch,
     N,
     capacity,
+    chunks: chunksOf(N, capacity, storage.chunk),
+    storage,
     positions: stream.positions,
     spans: stream.spans,
     ropeTable: model.ropeTable,
     ropeScale: model.arch.rope.attentionFactor,
   };
+}
+
+/** The first layer's input: gathered on the GPU, or brought from the host. */
+function inputCalls(
+  model: ModelTensors,
+  stream: StreamTensors,
+  ctx: StreamContext,
+  x: Tensor,
+): readonly Call[] {
+  if (!ctx.storage.hostEmbedding) return embeddingCalls(model, stream.tokens, x, ctx.N);
+  return [callUpload("embedding", x, EMBEDDING_ROWS, 4 * ctx.N * ctx.arch.hidden)];
 }
 
 /** x[t] = embedding[tokens[t]]. */
@@ -113,48 +126,49 @@ export function logitsCalls(
   );
 }
 
-/** Final norm, then head and loss over chunks of tokens; with `dHn` the chunk's gradient overwrites its logits and goes back. */
+/**
+ * Final norm, head and loss over chunks of tokens. With `gradient` [capacity, D] the chunk's gradient overwrites its
+ * logits and goes back through head and norm.
+ */
 function headCalls(
   model: ModelTensors,
   stream: StreamTensors,
-  sizes: BuildSizes,
+  ctx: StreamContext,
   x: Tensor,
-  dHn: Tensor | undefined,
-  prefix: string,
+  gradient: Tensor | undefined,
 ): readonly Call[] {
   const { vocab: V, hidden: D, normEps: eps } = model.arch;
-  const { N, capacity } = sizes;
-  const chunk = logitsRows(V, capacity);
-  const hn = tensor(`${prefix}final norm`, [capacity, D]);
-  const logits = tensor(`${prefix}logits`, [chunk, V], "f32", "logits");
-  const calls: Call[] = [
-    callRmsNormForward("final norm", { x, weight: model.finalNorm, y: hn }, { rows: N, D, eps }),
-  ];
-  for (let row = 0; row < capacity; row += chunk) {
-    const rows = Math.min(Math.max(N - row, 0), chunk);
+  const { N, capacity } = ctx;
+  const size = logitsRows(V, capacity);
+  const logits = tensor("logits", [size, V], "f32", "logits");
+  const calls: Call[] = [];
+  const { finalNorm: weight } = model;
+  for (const { first, rows, N: live } of chunksOf(N, capacity, size)) {
+    const input = rowsOf(x, first, rows);
+    const hn = tensor(`final norm[${first}]`, [rows, D]);
+    const norm = { rows: live, D, eps };
     const loss = { logits, labels: stream.labels, token_loss: stream.tokenLoss };
-    const lossSizes = { N: rows, V, row };
-    calls.push(...logitsCalls(model, hn, logits, rows, row));
-    if (!dHn) {
+    const lossSizes = { N: live, V, row: first };
+    calls.push(callRmsNormForward("final norm", { x: input, weight, y: hn }, norm));
+    calls.push(...logitsCalls(model, hn, logits, live, 0));
+    if (!gradient) {
       calls.push(callCrossEntropyForward("loss", loss, lossSizes));
       continue;
     }
     calls.push(callCrossEntropyBackward("loss", { ...loss, step: stream.step }, lossSizes));
-    for (const { firstRow, weight } of model.head) {
+    const dHn = tensor(`d_final norm[${first}]`, [rows, D]);
+    for (const { firstRow, weight: part } of model.head) {
+      const more = firstRow > 0 ? { accumulate: true } : {};
       calls.push(
         callProductBackward(
           "head dX",
-          { e: logits, weight, dx: dHn },
-          {
-            N: rows,
-            eColumn: firstRow,
-            eStride: V,
-            dxRow: row,
-            ...(firstRow > 0 && { accumulate: true }),
-          },
+          { e: logits, weight: part, dx: dHn },
+          { N: live, eColumn: firstRow, eStride: V, ...more },
         ),
       );
     }
+    const dx = rowsOf(gradient, first, rows);
+    calls.push(callRmsNormBackward("final norm", { x: input, weight, dy: dHn, dx }, norm));
   }
   calls.push(callSumLoss("loss sum", { token_loss: stream.tokenLoss, totals: stream.totals }, { N }));
   return calls;
@@ -162,59 +176,31 @@ function headCalls(
 
 /** One micro-batch: loss sum into totals[0], gradients added to the arenas. */
 export function microBatchProgram(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): Program {
-  const ctx = context(model, stream, sizes);
-  const { N, capacity } = sizes;
-  const D = model.arch.hidden;
-  const eps = model.arch.normEps;
+  const ctx = streamContext(model, stream, sizes);
   const kept = KEPT[sizes.checkpointing];
-  const keepsAll = kept === KEEP_ALL;
-  const input = (layer: number): Tensor => tensor(`input.${layer}`, [capacity, D], "f32", "checkpoint");
-  const calls: Call[] = [...embeddingCalls(model, stream.tokens, input(0), N)];
-  const activations: LayerActivations[] = [];
-  for (const w of model.layers) {
-    const walk = layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", kept);
-    calls.push(...layerRowNorms(w), ...walk.calls);
-    activations.push(walk.activations);
-  }
   const last = model.layers.length;
-  const dHn = tensor("d_final norm", [capacity, D]);
-  calls.push(...headCalls(model, stream, sizes, input(last), dHn, ""));
-  let dNext = tensor(`d_input.${last}`, [capacity, D]);
-  calls.push(
-    callRmsNormBackward(
-      "final norm",
-      { x: input(last), weight: model.finalNorm, dy: dHn, dx: dNext },
-      { rows: N, D, eps },
-    ),
-  );
+  const checkpoints = checkpointsOf(ctx, last);
+  const calls: Call[] = [...inputCalls(model, stream, ctx, checkpoints.stream(0))];
+  for (const w of model.layers) {
+    const [x, next] = [checkpoints.stream(w.layer), checkpoints.stream(w.layer + 1)];
+    calls.push(...checkpoints.save(w.layer), ...layerRowNorms(w), ...layerForward(ctx, w, x, next, kept));
+  }
+  const gradient = tensor("gradient of the stream", [ctx.capacity, model.arch.hidden]);
+  calls.push(...headCalls(model, stream, ctx, checkpoints.stream(last), gradient));
   const lowest = model.layers.findIndex((w) => Object.values(w.linears).some((l) => l.adapter));
   for (const w of model.layers.toReversed()) {
     if (w.layer < lowest) break;
-    const [x, next] = [input(w.layer), input(w.layer + 1)];
-    let a = activations[w.layer] as LayerActivations;
-    if (!keepsAll) {
-      const again = layerForward(ctx, w, x, next, "again", kept);
-      calls.push(...again.calls);
-      a = again.activations;
-    }
-    const dX = w.layer > lowest ? tensor(`d_input.${w.layer}`, [capacity, D]) : undefined;
-    calls.push(...layerBackward(ctx, w, a, { x, next, dNext, ...(dX && { dX }) }));
-    if (dX) dNext = dX;
+    calls.push(...layerBackward(ctx, w, checkpoints, kept, gradient, w.layer > lowest));
   }
   return { name: "micro-batch", calls };
 }
 
-/** Loss only: nothing is kept, so two inputs take turns. */
+/** Loss only: nothing is kept, the stream is changed in place. */
 export function evaluationProgram(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): Program {
-  const ctx = context(model, stream, sizes);
-  const input = (layer: number): Tensor => tensor(`eval.input.${layer}`, [sizes.capacity, model.arch.hidden]);
-  const calls: Call[] = [...embeddingCalls(model, stream.tokens, input(0), sizes.N)];
-  for (const w of model.layers) {
-    calls.push(
-      ...layerRowNorms(w),
-      ...layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", KEEP_NONE).calls,
-    );
-  }
-  calls.push(...headCalls(model, stream, sizes, input(model.layers.length), undefined, "eval."));
+  const ctx = streamContext(model, stream, sizes);
+  const x = tensor("stream", [ctx.capacity, model.arch.hidden]);
+  const calls: Call[] = [...inputCalls(model, stream, ctx, x)];
+  for (const w of model.layers) calls.push(...layerRowNorms(w), ...layerForward(ctx, w, x, x, KEEP_NONE));
+  calls.push(...headCalls(model, stream, ctx, x, undefined));
   return { name: "evaluation", calls };
 }

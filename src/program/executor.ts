@@ -5,12 +5,14 @@
 import { OutOfGpuMemoryError } from "../gpu/errors.js";
 import type { Gpu } from "../gpu/device.js";
 import { Pipelines, type CompiledKernel } from "../gpu/pipelines.js";
+import { Downloader } from "../gpu/download.js";
 import { readThrough, Uploader } from "../gpu/upload.js";
 import type { WgslField } from "../gpu/wgsl.js";
 import { restfully } from "../gpu/wait.js";
-import type { Call, Defines, Program, Variant } from "./kernel.js";
-import { READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
+import { size, type Call, type Defines, type Program, type Variant } from "./kernel.js";
+import { placeOf, READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
 import { tensorBytes, type Tensor } from "./tensor.js";
+import { DOWNLOAD_LABELS, DOWNLOAD_PIECE_BYTES, type HostStore } from "./transfer.js";
 
 /** Which variant runs a call: the tuner's table, a forced name, or the first that accepts. */
 export type ChooseVariant = (call: Call, accepted: readonly Variant[]) => Variant;
@@ -24,7 +26,8 @@ interface Bound {
 
 interface Loaded {
   readonly capacity: Program;
-  readonly bound: readonly Bound[];
+  /** One for each call; none for transfers. */
+  readonly bound: readonly (Bound | undefined)[];
   /** First call's place in the uniform buffer. */
   readonly uniformStart: number;
   /** The program object whose sizes are in the uniform buffer now. */
@@ -51,6 +54,9 @@ export class Executor {
   readonly #pipelines: Pipelines;
   readonly #programs = new Map<string, Loaded>();
   readonly #uploader: Uploader;
+  readonly #downloader: Downloader;
+  /** Where transfers find and leave bytes; programs with transfers need one. */
+  host: HostStore | undefined;
   #flopsPerMs = FIRST_BATCH_FLOPS / SUBMIT_MS;
 
   private constructor(gpu: Gpu, plan: MemoryPlan, buffers: GPUBuffer[], pipelines: Pipelines) {
@@ -59,6 +65,8 @@ export class Executor {
     this.#buffers = buffers;
     this.#pipelines = pipelines;
     this.#uploader = new Uploader(gpu);
+    const staging = plan.buffers.flatMap((b, i) => (isDownload(b.label) ? [buffers[i] as GPUBuffer] : []));
+    this.#downloader = new Downloader(gpu, staging, DOWNLOAD_PIECE_BYTES);
   }
 
   /** Allocates the plan. @throws OutOfGpuMemoryError naming the buffer; what was allocated is released. */
@@ -66,7 +74,7 @@ export class Executor {
     const buffers: GPUBuffer[] = [];
     for (const b of plan.buffers) {
       const usage =
-        b.label === READBACK_LABEL
+        b.label === READBACK_LABEL || isDownload(b.label)
           ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
           : b.label === UNIFORM_LABEL
             ? GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST
@@ -88,12 +96,18 @@ export class Executor {
       const uniformStart = this.plan.uniformStart.get(capacity.name);
       if (uniformStart === undefined) throw new Error(`program ${capacity.name} was not planned`);
       const bound = await Promise.all(
-        capacity.calls.map((call, i) =>
-          this.#bind(capacity.name, call, choose(call, acceptedVariants(call, this.gpu)), uniformStart + i),
+        capacity.calls.map(async (call, i) =>
+          call.kernel.transfer
+            ? undefined
+            : await this.#bindChosen(capacity.name, call, choose, uniformStart + i),
         ),
       );
       this.#programs.set(capacity.name, { capacity, bound, uniformStart });
     }
+  }
+
+  #bindChosen(program: string, call: Call, choose: ChooseVariant, uniformIndex: number): Promise<Bound> {
+    return this.#bind(program, call, choose(call, acceptedVariants(call, this.gpu)), uniformIndex);
   }
 
   async #bind(program: string, call: Call, variant: Variant, uniformIndex: number): Promise<Bound> {
@@ -111,7 +125,7 @@ export class Executor {
       const access = call.kernel.bindings[b.name];
       if ((b.space === "read") !== (access === "read"))
         throw new Error(`${variant.file}: ${b.name} is ${b.space}, not ${access}`);
-      const place = this.plan.transientPlaces.get(program)?.get(t.name) ?? this.#place(t);
+      const place = placeOf(this.plan, t, program);
       return {
         binding: b.binding,
         resource: { buffer: this.#buffer(place.buffer), offset: place.offsetBytes, size: place.bytes },
@@ -149,7 +163,7 @@ export class Executor {
 
   /** The name of the variant that runs each call of a loaded program. */
   variants(programName: string): readonly string[] {
-    return this.#loaded(programName).bound.map((b) => b.variant.name);
+    return this.#loaded(programName).bound.map((b) => b?.variant.name ?? "transfer");
   }
 
   /**
@@ -172,7 +186,15 @@ export class Executor {
     let flops = 0;
     for (const [i, call] of program.calls.entries()) {
       if (!wanted(i) || (call.onlyAfterUpdate && !options.afterUpdate)) continue;
-      const bound = loaded.bound[i] as Bound;
+      const bound = loaded.bound[i];
+      if (!bound) {
+        pass?.end();
+        if (encoder) await this.#submit(encoder, flops);
+        encoder = pass = undefined;
+        flops = 0;
+        await this.#transfer(program.name, call);
+        continue;
+      }
       const [x, y, z] = bound.variant.grid(call, bound.defines);
       if (x * y * z === 0) continue;
       encoder ??= this.gpu.device.createCommandEncoder({ label: program.name });
@@ -192,6 +214,25 @@ export class Executor {
       pass.end();
       await this.#submit(encoder, flops);
     }
+    await this.#downloader.finish();
+  }
+
+  /** Moves a tensor from or to the host, in order with the work that was submitted before. */
+  async #transfer(program: string, call: Call): Promise<void> {
+    const { t } = call.tensors;
+    const { host } = this;
+    const name = call.host ?? "";
+    if (!t || !host) throw new Error(`${call.label} needs a tensor and a host`);
+    const place = placeOf(this.plan, t, program);
+    const bytes = size(call, "bytes");
+    if (call.kernel.transfer === "download") {
+      const take = (at: number, piece: Uint8Array): void => host.write(name, at, piece, bytes);
+      await this.#downloader.start(this.#buffer(place.buffer), place.offsetBytes, bytes, take);
+      return;
+    }
+    await this.#downloader.finish();
+    const data = await host.read(name, bytes);
+    await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes, data);
   }
 
   /** Runs a program one call at a time and times each, in milliseconds: slower than `run`, for profiles. */
@@ -234,7 +275,7 @@ export class Executor {
       throw new Error(`${program.name} has another structure than what was loaded`);
     const bytes = new DataView(new ArrayBuffer(program.calls.length * UNIFORM_STRIDE));
     for (const [i, call] of program.calls.entries()) {
-      const fields = (loaded.bound[i] as Bound).kernel.interface.sizes;
+      const fields = loaded.bound[i]?.kernel.interface.sizes ?? [];
       for (const [f, field] of fields.entries()) writeField(bytes, i * UNIFORM_STRIDE + f * 4, field, call);
     }
     this.gpu.device.queue.writeBuffer(this.#uniforms(), loaded.uniformStart * UNIFORM_STRIDE, bytes.buffer);
@@ -243,7 +284,7 @@ export class Executor {
 
   /** Uploads a tensor's bytes (padded to a multiple of 4), paced. `offsetBytes` starts inside the tensor. */
   async write(t: Tensor, data: Uint8Array, offsetBytes = 0): Promise<void> {
-    const place = this.#place(t);
+    const place = placeOf(this.plan, t);
     if (offsetBytes + data.byteLength > place.bytes)
       throw new Error(`${t.name}: ${data.byteLength} bytes do not fit ${place.bytes}`);
     await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes + offsetBytes, data);
@@ -254,7 +295,7 @@ export class Executor {
     const index = this.plan.buffers.findIndex((p) => p.label === READBACK_LABEL);
     const staging = this.#buffer(index);
     const stagingBytes = this.plan.buffers[index]?.bytes ?? 0;
-    const place = this.#place(t);
+    const place = placeOf(this.plan, t);
     const out = new Uint8Array(bytes);
     for (let at = 0; at < bytes; at += stagingBytes) {
       const count = Math.min(stagingBytes, bytes - at);
@@ -288,12 +329,6 @@ export class Executor {
     return loaded;
   }
 
-  #place(t: Tensor) {
-    const place = this.plan.places.get(t.name);
-    if (!place) throw new Error(`tensor ${t.name} was not planned`);
-    return place;
-  }
-
   #uniforms(): GPUBuffer {
     return this.#buffer(this.plan.buffers.findIndex((p) => p.label === UNIFORM_LABEL));
   }
@@ -304,6 +339,8 @@ export class Executor {
     return buffer;
   }
 }
+
+const isDownload = (label: string): boolean => DOWNLOAD_LABELS.some((l) => l === label);
 
 function writeField(bytes: DataView, at: number, field: WgslField, call: Call): void {
   const value = call.sizes[field.name];

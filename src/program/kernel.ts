@@ -35,6 +35,8 @@ export interface Call {
   readonly options: Defines;
   /** Run only when A, B or the magnitude changed since the last run (row norms). */
   readonly onlyAfterUpdate?: boolean;
+  /** For a transfer: the name of the bytes on the host. */
+  readonly host?: string;
 }
 
 export interface Variant {
@@ -54,6 +56,8 @@ export interface Kernel {
   /** `<op>_forward`, `<op>_backward` or `<op>`. */
   readonly name: string;
   readonly bindings: Readonly<Record<string, Access>>;
+  /** Set for calls that no shader runs: they move a tensor from or to the host. */
+  readonly transfer?: "upload" | "download";
   /** In order of preference when nothing was measured: the first that accepts the call is taken. */
   readonly variants: readonly Variant[];
   /** The readable f64 version: `memory` holds the arrays, results are written in place. */

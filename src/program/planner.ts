@@ -3,7 +3,8 @@
  * slots, reused when lifetimes do not overlap. The executor allocates exactly this list, so the plan is the allocation.
  */
 import type { Call, Program } from "./kernel.js";
-import { isTransient, tensorBytes, type Kind, type Tensor } from "./tensor.js";
+import { isTransient, OFFSET_ALIGN_BYTES, tensorBytes, type Kind, type Tensor } from "./tensor.js";
+import { DOWNLOAD_LABELS, DOWNLOAD_PIECE_BYTES } from "./transfer.js";
 
 export interface PlannedBuffer {
   readonly label: string;
@@ -50,6 +51,7 @@ interface Slot {
   readonly label: string;
   readonly kind: Kind;
   bytes: number;
+  /** In order of time; no two overlap. */
   readonly members: Lifetime[];
 }
 
@@ -83,6 +85,9 @@ export function planMemory(
   const transientPlaces = placeTransient(lifetimes, buffers);
   if (at > 0) buffers.push({ label: UNIFORM_LABEL, kind: "uniform", bytes: at * UNIFORM_STRIDE });
   if (readbackBytes > 0) buffers.push({ label: READBACK_LABEL, kind: "staging", bytes: readbackBytes });
+  if (programs.some((p) => p.calls.some((c) => c.kernel.transfer === "download")))
+    for (const label of DOWNLOAD_LABELS)
+      buffers.push({ label, kind: "staging", bytes: DOWNLOAD_PIECE_BYTES });
   const all = [places, ...transientPlaces.values()].flatMap((some) => [...some]);
   return {
     buffers,
@@ -110,9 +115,9 @@ function noteCall(
   persistent: Map<string, Tensor>,
   lifetimes: Map<string, Lifetime>,
 ): void {
-  for (const [binding, t] of Object.entries(call.tensors)) {
-    if (!(binding in call.kernel.bindings))
-      throw new Error(`${call.kernel.name} (${call.label}) has no binding ${binding}`);
+  checkAccess(call);
+  for (const [binding, bound] of Object.entries(call.tensors)) {
+    const t = bound.view?.base ?? bound;
     if (!isTransient(t)) {
       note(t, persistent);
       continue;
@@ -128,6 +133,21 @@ function noteCall(
       }
       lifetimes.set(t.name, { tensor: t, bytes: tensorBytes(t), first: at, last: at });
     }
+  }
+}
+
+/** A dispatch may not bind one buffer as read and as written, even at disjoint ranges. */
+function checkAccess(call: Call): void {
+  const written = new Map<string, boolean>();
+  for (const [binding, t] of Object.entries(call.tensors)) {
+    const access = call.kernel.bindings[binding];
+    if (!access) throw new Error(`${call.kernel.name} (${call.label}) has no binding ${binding}`);
+    const { name, arena } = t.view?.base ?? t;
+    const memory = arena?.name ?? name;
+    const isWritten = access !== "read";
+    if (written.get(memory) === !isWritten)
+      throw new Error(`${call.label}: ${memory} is bound as read and as written`);
+    written.set(memory, isWritten);
   }
 }
 
@@ -150,7 +170,7 @@ function placePersistent(
       arenas.set(t.arena.name, index);
       buffers.push({ label: t.arena.name, kind: t.kind, bytes: t.arena.bytes });
     }
-    if (t.arena.offsetBytes % 256 !== 0 || t.arena.offsetBytes + bytes > t.arena.bytes) {
+    if (t.arena.offsetBytes % OFFSET_ALIGN_BYTES !== 0 || t.arena.offsetBytes + bytes > t.arena.bytes) {
       throw new Error(`${t.name} does not fit its place in ${t.arena.name}`);
     }
     places.set(t.name, { buffer: index, offsetBytes: t.arena.offsetBytes, bytes });
@@ -165,9 +185,9 @@ function placeTransient(
   const slots: Slot[] = [];
   const all = [...lifetimes.values()].flatMap((own) => [...own.values()]);
   for (const life of all.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
-    const free = slots.find((slot) => slot.members.every((m) => m.last < life.first || life.last < m.first));
+    const free = slots.find((slot) => isFree(slot, life));
     if (free) {
-      free.members.push(life);
+      free.members.splice(placeInOrder(free, life), 0, life);
     } else {
       slots.push({
         label: `slot ${slots.length}`,
@@ -194,6 +214,23 @@ function placeTransient(
   );
 }
 
+/** Where a lifetime belongs among a slot's members, which are in order of time. */
+function placeInOrder(slot: Slot, life: Lifetime): number {
+  let [low, high] = [0, slot.members.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((slot.members[middle]?.first ?? 0) < life.first) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function isFree(slot: Slot, life: Lifetime): boolean {
+  const at = placeInOrder(slot, life);
+  const [before, after] = [slot.members[at - 1], slot.members[at]];
+  return (before?.last ?? -1) < life.first && life.last < (after?.first ?? Infinity);
+}
+
 function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, number>; totalBytes: number } {
   const bytesByKind = new Map<Kind, number>();
   let totalBytes = 0;
@@ -202,6 +239,20 @@ function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, num
     totalBytes += b.bytes;
   }
   return { bytesByKind, totalBytes };
+}
+
+/** Where a tensor lies in a plan; a view lies inside its base. `program` names the one whose transient tensors are meant. */
+export function placeOf(plan: MemoryPlan, t: Tensor, program?: string): Place {
+  const { name } = t.view?.base ?? t;
+  const own = program === undefined ? undefined : plan.transientPlaces.get(program);
+  const place = own?.get(name) ?? plan.places.get(name);
+  if (!place) throw new Error(`tensor ${t.name} was not planned`);
+  if (!t.view) return place;
+  return {
+    buffer: place.buffer,
+    offsetBytes: place.offsetBytes + t.view.offsetBytes,
+    bytes: tensorBytes(t),
+  };
 }
 
 function largestPlace(places: Iterable<readonly [string, Place]>): { name: string; bytes: number } {

@@ -3,7 +3,7 @@
  * dtype. Slow and plain; tests compare whole training steps with it where there is no GPU.
  */
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../formats/floats.js";
-import type { NumberArray, Program } from "./kernel.js";
+import { size, type Call, type NumberArray, type Program } from "./kernel.js";
 import { elementCount, type Tensor } from "./tensor.js";
 
 /** Host memory by tensor name. Arena members share one array, so that an optimizer call sees the whole arena. */
@@ -13,6 +13,11 @@ export class ReferenceMemory {
 
   /** The live array of a tensor: its elements in f32, u32, i32 or bytes. bf16 and f16 give a decoded copy. */
   array(t: Tensor): NumberArray {
+    if (t.view && t.dtype !== "bf16" && t.dtype !== "f16") {
+      const whole = this.array(t.view.base);
+      const start = t.view.offsetBytes / whole.BYTES_PER_ELEMENT;
+      return whole.subarray(start, start + elementCount(t));
+    }
     if (t.dtype === "bf16" || t.dtype === "f16") {
       const bits = this.#bits(t);
       return t.dtype === "bf16" ? bf16ToF32(bits) : f16ToF32(bits);
@@ -49,7 +54,17 @@ export class ReferenceMemory {
     target.set(new make(copy.buffer).subarray(0, target.length - at), at);
   }
 
+  /** The first bytes of a tensor, as the executor would read them back. */
+  bytes(t: Tensor, count: number): Uint8Array {
+    const elements = t.dtype === "bf16" || t.dtype === "f16" ? this.#bits(t) : this.array(t);
+    return new Uint8Array(elements.buffer, elements.byteOffset, count).slice();
+  }
+
   #bits(t: Tensor): Uint16Array {
+    if (t.view)
+      return this.#bits(t.view.base)
+        .subarray(t.view.offsetBytes / 2)
+        .subarray(0, elementCount(t));
     let bits = this.#packed.get(t.name);
     if (!bits) this.#packed.set(t.name, (bits = new Uint16Array(elementCount(t))));
     return bits;
@@ -65,14 +80,19 @@ export class ReferenceMemory {
   }
 }
 
-/** Runs every call of a program with its twin. */
+/** Runs every call of a program with its twin. `host` is needed by programs that move tensors from or to the host. */
 export function runReference(
   program: Program,
   memory: ReferenceMemory,
-  options: { afterUpdate: boolean } = { afterUpdate: true },
+  options: { afterUpdate: boolean; host?: Map<string, Uint8Array> } = { afterUpdate: true },
 ): void {
+  const host = options.host ?? new Map<string, Uint8Array>();
   for (const call of program.calls) {
     if (call.onlyAfterUpdate && !options.afterUpdate) continue;
+    if (call.kernel.transfer) {
+      transfer(call, memory, host);
+      continue;
+    }
     const arrays: Record<string, NumberArray> = {};
     for (const [binding, t] of Object.entries(call.tensors)) arrays[binding] = memory.array(t);
     call.kernel.twin(arrays, call);
@@ -81,4 +101,17 @@ export function runReference(
       if (array && call.kernel.bindings[binding] !== "read") memory.store(t, array);
     }
   }
+}
+
+function transfer(call: Call, memory: ReferenceMemory, host: Map<string, Uint8Array>): void {
+  const { t } = call.tensors;
+  const { host: name = "" } = call;
+  if (!t) throw new Error(`${call.label} moves no tensor`);
+  if (call.kernel.transfer === "download") {
+    host.set(name, memory.bytes(t, size(call, "bytes")));
+    return;
+  }
+  const bytes = host.get(name);
+  if (!bytes) throw new Error(`${call.label}: the host has no ${name}`);
+  memory.load(t, bytes.subarray(0, size(call, "bytes")));
 }

@@ -35,6 +35,8 @@ export interface Tensor {
   readonly dtype: DType;
   readonly kind: Kind;
   readonly arena?: ArenaPlace;
+  /** Set for a part of another tensor: the same memory, from `offsetBytes` on. */
+  readonly view?: { readonly base: Tensor; readonly offsetBytes: number };
 }
 
 const BITS: Record<DType, number> = { f32: 32, u32: 32, i32: 32, bf16: 16, f16: 16, u8: 8 };
@@ -61,3 +63,27 @@ export const elementCount = (t: Tensor): number => t.shape.reduce((product, n) =
 /** Bytes on the GPU: packed elements, rounded up to a multiple of 4. At least 4 (WebGPU binds no empty buffer). */
 export const tensorBytes = (t: Tensor): number =>
   Math.max(4, Math.ceil((elementCount(t) * BITS[t.dtype]) / 32) * 4);
+
+/** The portable alignment of a binding's offset. */
+export const OFFSET_ALIGN_BYTES = 256;
+
+/**
+ * Rows of a tensor as a tensor: bound alone, so that kernels know nothing of what lies before.
+ * @param first where it starts: whole multiples of 256 bytes into the tensor
+ */
+export function rowsOf(t: Tensor, first: number, count: number): Tensor {
+  const [rows = 1, ...rest] = t.shape;
+  if (first === 0 && count === rows) return t;
+  const base = t.view?.base ?? t;
+  const rowBits = rest.reduce((product, n) => product * n, 1) * BITS[t.dtype];
+  const offsetBytes = (t.view?.offsetBytes ?? 0) + (first * rowBits) / 8;
+  if (first + count > rows || offsetBytes % OFFSET_ALIGN_BYTES !== 0)
+    throw new Error(`${t.name} [${t.shape.join()}] has no ${count} rows that start at row ${first}`);
+  return {
+    name: `${t.name}[${first}:${first + count}]`,
+    shape: [count, ...rest],
+    dtype: t.dtype,
+    kind: t.kind,
+    view: { base, offsetBytes },
+  };
+}

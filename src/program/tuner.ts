@@ -80,6 +80,7 @@ export async function tune(
   const cache = await readCache(path);
   let measured = 0;
   for (const [program, call] of programs.flatMap((p) => p.calls.map((c) => [p.name, c] as const))) {
+    if (call.kernel.transfer) continue;
     const key = callClass(call);
     if (table.has(key)) continue;
     const variants = acceptedVariants(call, gpu);

@@ -8,6 +8,8 @@ import {
   callAttentionForward,
 } from "../../src/kernels/attention.js";
 import type { Call, NumberArray } from "../../src/program/kernel.js";
+import { bf16ToF32, f32ToBf16 } from "../../src/formats/floats.js";
+import type { DType } from "../../src/program/tensor.js";
 import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
 
 const context = useGpu();
@@ -25,6 +27,8 @@ interface Case {
   readonly queryRow?: number;
   /** Rows of q and the caches past those that are used. */
   readonly spare?: number;
+  /** How q, k and v are stored. */
+  readonly stored?: "bf16";
 }
 
 const CASES: readonly Case[] = [
@@ -39,6 +43,8 @@ const CASES: readonly Case[] = [
   { lengths: [130], heads: 9, kvHeads: 3, headDim: 64, window: 0 },
   { lengths: [100, 1, 29], heads: 3, kvHeads: 1, headDim: 64, window: 5 },
   { lengths: [33, 7], heads: 2, kvHeads: 1, headDim: 256, window: 0 },
+  { lengths: [7, 1, 25], heads: 4, kvHeads: 2, headDim: 64, window: 0, stored: "bf16" },
+  { lengths: [40], heads: 2, kvHeads: 1, headDim: 80, window: 5, spare: 3, stored: "bf16" },
 ];
 
 /** Queries behind a filled cache that is longer than what is used. */
@@ -49,6 +55,7 @@ const CACHED: readonly Case[] = [
   { lengths: [150], heads: 3, kvHeads: 1, headDim: 256, window: 130, queryRow: 147, spare: 5 },
   { lengths: [70], heads: 3, kvHeads: 1, headDim: 64, window: 0, queryRow: 37, spare: 20 },
   { lengths: [90], heads: 2, kvHeads: 1, headDim: 32, window: 5, queryRow: 80, spare: 1 },
+  { lengths: [70, 30], heads: 4, kvHeads: 2, headDim: 64, window: 0, queryRow: 64, stored: "bf16" },
 ];
 
 const describeCase = (c: Case): string => {
@@ -95,9 +102,13 @@ function inputs(c: Case): {
     d_k: randomF32(rows * kvHeads * D, 9),
     d_v: randomF32(rows * kvHeads * D, 10),
   };
-  const wide = (name: string) => given(name, [capacity, heads * D]);
-  const narrow = (name: string) => given(name, [rows, kvHeads * D]);
-  const [q, k, v, o, d_o] = [wide("q"), narrow("k"), narrow("v"), wide("o"), wide("d_o")];
+  const { stored = "f32" } = c;
+  if (stored === "bf16")
+    for (const name of ["q", "k", "v"]) data[name] = bf16ToF32(f32ToBf16(data[name] as Float32Array));
+  const wide = (name: string, dtype: DType = "f32") => given(name, [capacity, heads * D], dtype);
+  const narrow = (name: string, dtype: DType = "f32") => given(name, [rows, kvHeads * D], dtype);
+  const [q, k, v] = [wide("q", stored), narrow("k", stored), narrow("v", stored)];
+  const [o, d_o] = [wide("o"), wide("d_o")];
   const [lse, statistics, spans] = [
     given("lse", [capacity, heads]),
     given("statistics", [capacity, heads, 2]),
@@ -112,10 +123,17 @@ function inputs(c: Case): {
     calls: [
       callAttentionForward("test", { q, k, v, spans, o, lse }, { ...s, queryRow }),
       callAttentionDelta("test", { o, d_o, lse, statistics }, s),
-      callAttentionBackwardQ("test", { ...shared, d_q: wide("d_q") }, s),
+      callAttentionBackwardQ("test", { ...shared, d_q: wide("d_q") }, { ...s, queryRow }),
       callAttentionBackwardKv("test", { ...shared, d_k: narrow("d_k"), d_v: narrow("d_v") }, s),
     ],
   };
+}
+
+/** The data as it is uploaded. */
+function uploaded(c: Case, data: Data): Record<string, ArrayBufferView> {
+  if (c.stored !== "bf16") return data;
+  const packed = ["q", "k", "v"].map((name) => [name, f32ToBf16(data[name] as Float32Array)] as const);
+  return { ...data, ...Object.fromEntries(packed) };
 }
 
 const runTwins = (calls: readonly Call[], memory: Record<string, NumberArray>): void => {
@@ -126,19 +144,25 @@ describe("attention", () => {
   for (const c of CASES) {
     it(`equals its twins: ${describeCase(c)}`, async () => {
       const { data, calls } = inputs(c);
-      await compareWithTwin(context.gpu, calls[0], { tolerance: TOLERANCE, data });
-      await compareWithTwin(context.gpu, calls[1], { tolerance: TOLERANCE, data });
+      const compare = (call: Call) =>
+        compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data: uploaded(c, data) });
+      await compare(calls[0]);
+      await compare(calls[1]);
       // A delta that is not o d_o: with the true one a single key has no gradient to compare with.
       runTwins(calls.slice(0, 1), data);
       for (const [i, lse] of data["lse"]!.entries()) data["statistics"]![2 * i] = lse;
-      await compareWithTwin(context.gpu, calls[2], { tolerance: TOLERANCE, data });
-      await compareWithTwin(context.gpu, calls[3], { tolerance: TOLERANCE, data });
+      await compare(calls[2]);
+      await compare(calls[3]);
     });
   }
   for (const c of CACHED) {
     it(`equals its twin behind a cache: ${describeCase(c)}`, async () => {
       const { data, calls } = inputs(c);
-      await compareWithTwin(context.gpu, calls[0], { tolerance: TOLERANCE, data });
+      await compareWithTwin(context.gpu, calls[0], { tolerance: TOLERANCE, data: uploaded(c, data) });
+      // Queries of a chunk in the middle of a stream, backward.
+      runTwins(calls.slice(0, 1), data);
+      for (const [i, lse] of data["lse"]!.entries()) data["statistics"]![2 * i] = lse;
+      await compareWithTwin(context.gpu, calls[2], { tolerance: TOLERANCE, data: uploaded(c, data) });
     });
   }
   it("does not overflow where scores are far apart", async () => {

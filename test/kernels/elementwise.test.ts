@@ -43,6 +43,11 @@ describe("rms_norm_backward", () => {
         residual: randomF32(rows * D, 4),
       };
       await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+      const added = callRmsNormBackward("test", t, { rows, D, eps: 1e-5, accumulate: true });
+      await compareWithTwin(context.gpu, added, {
+        tolerance: TOLERANCE,
+        data: { ...data, dx: randomF32(rows * D, 5) },
+      });
     });
   }
 

@@ -4,9 +4,10 @@ import type { Gpu } from "../../src/gpu/device.js";
 import { openCheckpoint } from "../../src/formats/checkpoint.js";
 import { callRmsNormForward } from "../../src/kernels/rms_norm.js";
 import { readArchitecture } from "../../src/model/config.js";
-import { KEEP_NONE, layerForward } from "../../src/model/layer.js";
+import { KEEP_NONE } from "../../src/model/layer.js";
+import { layerForward } from "../../src/model/layer_forward.js";
 import { linearFormats, loadModel, storedFormat, type TensorSink } from "../../src/model/load.js";
-import { embeddingCalls, logitsCalls, streamTensors } from "../../src/model/programs.js";
+import { embeddingCalls, logitsCalls, streamContext, streamTensors } from "../../src/model/programs.js";
 import { modelTensors, type ModelTensors } from "../../src/model/tensors.js";
 import { Executor } from "../../src/program/executor.js";
 import type { Call, Program } from "../../src/program/kernel.js";
@@ -53,19 +54,11 @@ export async function wholeLogits(
   const model = await describeModel(folder, how, Math.max(...rows.map((row) => row.length)));
   const { arch } = model;
   const stream = streamTensors(N);
-  const ctx = {
-    arch,
-    N,
-    capacity: N,
-    positions: stream.positions,
-    spans: stream.spans,
-    ropeTable: model.ropeTable,
-    ropeScale: arch.rope.attentionFactor,
-  };
+  const ctx = streamContext(model, stream, { N, capacity: N, checkpointing: "full" });
   const input = (layer: number): Tensor => tensor(`input.${layer}`, [N, arch.hidden]);
   const calls: Call[] = [...embeddingCalls(model, stream.tokens, input(0), N)];
   for (const w of model.layers)
-    calls.push(...layerForward(ctx, w, input(w.layer), input(w.layer + 1), "forward", KEEP_NONE).calls);
+    calls.push(...layerForward(ctx, w, input(w.layer), input(w.layer + 1), KEEP_NONE));
   const hn = tensor("final norm", [N, arch.hidden]);
   const logits = tensor("all logits", [N, arch.vocab], "f32", "cache");
   calls.push(

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { callCopyRows } from "../../src/kernels/copy_rows.js";
 import type { Call, Program } from "../../src/program/kernel.js";
-import { planMemory } from "../../src/program/planner.js";
-import { tensor, tensorBytes, type Tensor } from "../../src/program/tensor.js";
+import { placeOf, planMemory } from "../../src/program/planner.js";
+import { rowsOf, tensor, tensorBytes, type Tensor } from "../../src/program/tensor.js";
+import { callDownload, DOWNLOAD_PIECE_BYTES } from "../../src/program/transfer.js";
 
 /** A call that reads `x` and writes all of `y`, for lifetimes only. */
 function step(x: Tensor, y: Tensor): Call {
@@ -55,7 +56,7 @@ describe("planMemory", () => {
       tensor("p", [64], "f32", "adapter", arena(0)),
       tensor("q", [64], "f32", "adapter", arena(512)),
     ];
-    const plan = planMemory([chain(p, q)], 0);
+    const plan = planMemory([{ name: "chain", calls: [step(p, a as Tensor), step(q, b as Tensor)] }], 0);
     expect(plan.places.get("q")).toEqual({
       buffer: plan.places.get("p")?.buffer,
       offsetBytes: 512,
@@ -64,13 +65,51 @@ describe("planMemory", () => {
     expect(plan.bytesByKind.get("adapter")).toBe(1024);
   });
 
+  it("places a view inside its base, and counts the base once", () => {
+    const whole = tensor("whole", [256, 4]);
+    const rows = rowsOf(whole, 128, 64);
+    const plan = planMemory([chain(input, rows, c as Tensor)], 0);
+    expect(placeOf(plan, rows, "chain")).toEqual({
+      ...placeOf(plan, whole, "chain"),
+      offsetBytes: 2048,
+      bytes: 1024,
+    });
+    expect(plan.bytesByKind.get("workspace")).toBe(256 * 16 + 1200);
+    expect(() => rowsOf(whole, 8, 4)).toThrow(/has no 4 rows that start at row 8/);
+    expect(() => rowsOf(whole, 240, 32)).toThrow(/has no 32 rows/);
+  });
+
+  it("refuses a call that reads and writes one buffer", () => {
+    const whole = tensor("whole", [256, 4]);
+    expect(() =>
+      planMemory(
+        [chain(input, whole), { ...chain(rowsOf(whole, 0, 64), rowsOf(whole, 64, 64)), name: "b" }],
+        0,
+      ),
+    ).toThrow(/whole is bound as read and as written/);
+  });
+
+  it("plans two staging buffers for programs that bring tensors to the host", () => {
+    const program: Program = {
+      name: "p",
+      calls: [step(input, a as Tensor), callDownload("out", a as Tensor, "a")],
+    };
+    expect(planMemory([program], 0).bytesByKind.get("staging")).toBe(2 * DOWNLOAD_PIECE_BYTES);
+  });
+
   it("refuses a workspace tensor that nothing wrote, and two tensors of one name", () => {
     expect(() => planMemory([chain(a as Tensor, b as Tensor)], 0)).toThrow(
       /a is used before anything wrote it/,
     );
-    expect(() => planMemory([chain(input, tensor("input", [65], "f32", "weight"))], 0)).toThrow(
-      /two different tensors are called input/,
-    );
+    expect(() =>
+      planMemory(
+        [
+          chain(tensor("input", [65], "f32", "weight"), a as Tensor),
+          { ...chain(input, a as Tensor), name: "other" },
+        ],
+        0,
+      ),
+    ).toThrow(/two different tensors are called input/);
   });
 
   it("packs 16-bit and 8-bit elements", () => {

@@ -1,0 +1,230 @@
+/**
+ * Backward of one decoder layer as program fragments: what forward did not keep is computed again, chunk by chunk, and
+ * the gradient of the stream is turned from that of the output into that of the input in place.
+ */
+import { backwardCalls } from "../adapter/linear.js";
+import { callAttentionBackwardKv, callAttentionBackwardQ, callAttentionDelta } from "../kernels/attention.js";
+import { callConvertRows } from "../kernels/convert_rows.js";
+import { callRmsNormBackward } from "../kernels/rms_norm.js";
+import { callSwigluBackward } from "../kernels/swiglu.js";
+import type { Call } from "../program/kernel.js";
+import { tensor, type Tensor } from "../program/tensor.js";
+import { attentionSizes, isDora, LayerWalk, widths, type Kept } from "./layer.js";
+import { attentionInputs, inputNorm, lowerHalf } from "./layer_forward.js";
+import { chunkRows, f32Rows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
+import type { LayerTensors } from "./tensors.js";
+
+interface WholeGradients {
+  /** Of attention's output. */
+  readonly dO: Tensor;
+  readonly dK: Tensor;
+  readonly dV: Tensor;
+  /** [capacity, heads, 2] lse and delta */
+  readonly statistics: Tensor;
+}
+
+/**
+ * Backward of a layer.
+ * @param gradient f32 [capacity, D] of the layer's output; afterwards of its input
+ * @param needsInput whether anything below is trained
+ */
+export function layerBackward(
+  ctx: StreamContext,
+  w: LayerTensors,
+  checkpoints: Checkpoints,
+  kept: Kept,
+  gradient: Tensor,
+  needsInput: boolean,
+): readonly Call[] {
+  const walk = new LayerWalk(ctx, w, "again", kept);
+  const { arch, N, storage } = ctx;
+  const [, , Q, KV] = widths(ctx);
+  const whole = (name: string, width: number): Tensor =>
+    tensor(`${walk.label}.${name}`, [ctx.capacity, width]);
+  const g: WholeGradients = {
+    dO: whole("d_o", Q),
+    dK: whole("d_k", KV),
+    dV: whole("d_v", KV),
+    statistics: whole("statistics", 2 * arch.heads),
+  };
+  walk.calls.push(...checkpoints.fetch(w.layer));
+  if (!kept("q")) attentionInputs(walk, (c) => checkpoints.rows(w.layer, c, "for attention"));
+  for (const c of ctx.chunks) lowerHalfBackward(walk, checkpoints, gradient, g, c);
+  walk.calls.push(
+    callAttentionBackwardKv(
+      `${walk.label} attention dKdV`,
+      {
+        q: walk.whole("q", Q, storage.attention),
+        k: walk.whole("k", KV, storage.attention),
+        v: walk.whole("v", KV, storage.attention),
+        d_o: g.dO,
+        statistics: g.statistics,
+        spans: ctx.spans,
+        d_k: g.dK,
+        d_v: g.dV,
+      },
+      { ...attentionSizes(ctx, w), N },
+    ),
+  );
+  for (const c of ctx.chunks) upperHalfBackward(walk, checkpoints, gradient, g, c, needsInput);
+  return walk.calls;
+}
+
+/** MLP, post norm and o_proj: the gradient of the output becomes that of the sum behind attention, and d_o is made. */
+function lowerHalfBackward(
+  walk: LayerWalk,
+  checkpoints: Checkpoints,
+  gradient: Tensor,
+  g: WholeGradients,
+  c: Chunk,
+): void {
+  const { ctx, w, label, calls } = walk;
+  const { arch } = ctx;
+  const [D, F] = widths(ctx);
+  const { o_proj, gate_proj, up_proj, down_proj } = w.linears;
+  const [x, unpacking] = checkpoints.rows(w.layer, c, "for the lower half");
+  calls.push(...unpacking);
+  const a = lowerHalf(walk, x, c);
+  const s = { N: c.N, capacity: c.rows, name: `[${c.first}]` };
+  const d = chunkRows(gradient, c);
+  const dAct = walk.work("d_act", F, c);
+  const exact = checkpoints.exact(w.layer + 1, c);
+  let down: { readonly y: Tensor; readonly residual?: Tensor; readonly e?: Tensor } = { y: d };
+  if (isDora(down_proj)) {
+    const e = walk.work("e_down", D, c);
+    if (exact) {
+      down = { y: exact, residual: a.mid, e };
+    } else {
+      // A rounded sum would drown the product in the residual's rounding: the product is computed again.
+      const y = walk.work("down again", D, c);
+      calls.push(walk.product("down_proj", a.act, y, c));
+      down = { y, e };
+    }
+  }
+  calls.push(
+    ...backwardCalls(down_proj, { x: a.act, p: walk.p("down_proj", c), dy: d, dx: dAct, ...down }, s),
+  );
+  const [dGate, dUp, dH2] = [walk.work("d_gate", F, c), walk.work("d_up", F, c), walk.work("d_h2", D, c)];
+  calls.push(
+    callSwigluBackward(
+      `${label} swiglu`,
+      { gate: a.gate, up: a.up, dy: dAct, d_gate: dGate, d_up: dUp },
+      { count: c.N * F },
+    ),
+    ...backwardCalls(gate_proj, { x: a.h2, p: walk.p("gate_proj", c), y: a.gate, dy: dGate, dx: dH2 }, s),
+    ...backwardCalls(
+      up_proj,
+      { x: a.h2, p: walk.p("up_proj", c), y: a.up, dy: dUp, dx: dH2 },
+      { ...s, accumulate: true },
+    ),
+    callRmsNormBackward(
+      `${label} post norm`,
+      { x: a.mid, weight: w.postNorm, dy: dH2, dx: d },
+      { rows: c.N, D, eps: arch.normEps, accumulate: true },
+    ),
+    ...backwardCalls(
+      o_proj,
+      {
+        x: a.o,
+        p: walk.p("o_proj", c),
+        y: a.mid,
+        residual: x,
+        dy: d,
+        dx: chunkRows(g.dO, c),
+        ...(isDora(o_proj) && { e: walk.work("e_out", D, c) }),
+      },
+      s,
+    ),
+    callAttentionDelta(
+      `${label} attention`,
+      { o: a.o, d_o: chunkRows(g.dO, c), lse: a.lse, statistics: chunkRows(g.statistics, c) },
+      { N: c.N, heads: arch.heads, headDim: arch.headDim },
+    ),
+  );
+}
+
+/** Attention's queries, q, k and v products and the input norm. */
+function upperHalfBackward(
+  walk: LayerWalk,
+  checkpoints: Checkpoints,
+  gradient: Tensor,
+  g: WholeGradients,
+  c: Chunk,
+  needsInput: boolean,
+): void {
+  const { ctx, w, label, calls } = walk;
+  const { arch, storage } = ctx;
+  const [D, , Q, KV] = widths(ctx);
+  const { q_proj, k_proj, v_proj } = w.linears;
+  const [dK, dV, dQ] = [chunkRows(g.dK, c), chunkRows(g.dV, c), walk.work("d_q", Q, c)];
+  calls.push(
+    callAttentionBackwardQ(
+      `${label} attention dQ`,
+      {
+        q: walk.rows("q", Q, c, storage.attention),
+        k: walk.whole("k", KV, storage.attention),
+        v: walk.whole("v", KV, storage.attention),
+        d_o: chunkRows(g.dO, c),
+        statistics: chunkRows(g.statistics, c),
+        spans: ctx.spans,
+        d_q: dQ,
+      },
+      { ...attentionSizes(ctx, w), N: c.N, queryRow: c.first },
+    ),
+    walk.rope("dq", dQ, arch.heads, c, -1),
+    walk.rope("dk", dK, arch.kvHeads, c, -1),
+  );
+  const dRaw = (
+    what: "q" | "k",
+    dy: Tensor,
+    heads: number,
+    norm: Tensor | undefined,
+  ): readonly [Tensor, Tensor] => {
+    const width = heads * arch.headDim;
+    if (!norm) {
+      return [dy, isDora(w.linears[`${what}_proj`]) ? unturned(walk, what, width, heads, c) : dy];
+    }
+    const stored = walk.rows(`${what}_raw`, width, c, storage.attention);
+    const [x, unpacking] = f32Rows(`${label}[${c.first}].${what}_raw`, stored, c.N);
+    const dx = walk.work(`d_${what}_raw`, width, c);
+    const sizes = { rows: c.N * heads, D: arch.headDim, eps: arch.normEps };
+    calls.push(
+      ...unpacking,
+      callRmsNormBackward(`${label} ${what} norm`, { x, weight: norm, dy, dx }, sizes),
+    );
+    return [dx, x];
+  };
+  const [dQRaw, qRaw] = dRaw("q", dQ, arch.heads, w.qNorm);
+  const [dKRaw, kRaw] = dRaw("k", dK, arch.kvHeads, w.kNorm);
+  const [v, unpacking] = isDora(v_proj)
+    ? f32Rows(`${label}[${c.first}].v`, walk.rows("v", KV, c, storage.attention), c.N)
+    : [dV, []];
+  const [x, inputs] = checkpoints.rows(w.layer, c, "for the upper half");
+  calls.push(...unpacking, ...inputs);
+  const h = inputNorm(walk, x, c, "for backward");
+  const dH = walk.work("d_h", D, c);
+  const into = needsInput ? { dx: dH } : {};
+  const s = { N: c.N, capacity: c.rows, name: `[${c.first}]` };
+  const more = { ...s, accumulate: true };
+  calls.push(
+    ...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, ...into }, s),
+    ...backwardCalls(k_proj, { x: h, p: walk.p("k_proj", c), y: kRaw, dy: dKRaw, ...into }, more),
+    ...backwardCalls(v_proj, { x: h, p: walk.p("v_proj", c), y: v, dy: dV, ...into }, more),
+  );
+  if (!needsInput) return;
+  const sizes = { rows: c.N, D, eps: arch.normEps, accumulate: true };
+  const dx = chunkRows(gradient, c);
+  calls.push(callRmsNormBackward(`${label} input norm`, { x, weight: w.inputNorm, dy: dH, dx }, sizes));
+}
+
+/** The magnitude's gradient wants the product before RoPE: turned back, in a copy, since other chunks still read the keys. */
+function unturned(walk: LayerWalk, what: "q" | "k", width: number, heads: number, c: Chunk): Tensor {
+  const { ctx, label, calls } = walk;
+  const stored = walk.rows(what, width, c, ctx.storage.attention);
+  const raw = walk.work(`${what} before rope`, width, c);
+  calls.push(
+    callConvertRows(`${label} ${what} before rope`, { x: stored, y: raw }, { N: c.N, width }),
+    walk.rope(`${what} undone`, raw, heads, c, -1, 1 / (ctx.ropeScale * ctx.ropeScale)),
+  );
+  return raw;
+}

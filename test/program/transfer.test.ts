@@ -1,0 +1,67 @@
+/** Tensors that go to the host and come back, in order with the work around them. */
+import { expect, it } from "vitest";
+import { callConvertRows } from "../../src/kernels/convert_rows.js";
+import { Executor } from "../../src/program/executor.js";
+import type { Program } from "../../src/program/kernel.js";
+import { planMemory } from "../../src/program/planner.js";
+import { ReferenceMemory, runReference } from "../../src/program/reference.js";
+import { rowsOf, tensor } from "../../src/program/tensor.js";
+import {
+  callDownload,
+  callUpload,
+  DOWNLOAD_PIECE_BYTES,
+  type HostStore,
+} from "../../src/program/transfer.js";
+import { chooseFrom } from "../../src/program/tuner.js";
+import { bytesOf, given, randomF32, useGpu } from "../kernels/harness.js";
+
+const context = useGpu();
+
+class Memory implements HostStore {
+  readonly bytes = new Map<string, Uint8Array>();
+  read(name: string, count: number): Uint8Array {
+    return (this.bytes.get(name) ?? new Uint8Array()).subarray(0, count);
+  }
+  write(name: string, at: number, piece: Uint8Array, total: number): void {
+    if (at === 0) this.bytes.set(name, new Uint8Array(total));
+    this.bytes.get(name)?.set(piece, at);
+  }
+}
+
+it("brings back what it took away, in pieces, although the tensor was overwritten meanwhile", async () => {
+  const rows = 3 * (DOWNLOAD_PIECE_BYTES / 256) - 64;
+  const [x, other, y] = ["x", "other", "y"].map((name) => given(name, [rows, 64]));
+  if (!x || !other || !y) throw new Error("unreachable");
+  const work = tensor("work", [rows, 64]);
+  const s = { N: rows, width: 64 };
+  const program: Program = {
+    name: "there and back",
+    calls: [
+      callConvertRows("make", { x, y: work }, s),
+      callDownload("away", work, "kept"),
+      callConvertRows("overwrite", { x: other, y: work }, s),
+      callUpload("back", work, "kept"),
+      callConvertRows("read", { x: work, y }, s),
+    ],
+  };
+  const executor = await Executor.allocate(context.gpu, planMemory([program], 1 << 20));
+  executor.host = new Memory();
+  await executor.load([program], chooseFrom(new Map()));
+  const data = randomF32(rows * 64, 1);
+  await executor.write(x, bytesOf(data));
+  await executor.run(program);
+  expect(Buffer.compare(new Uint8Array(await executor.read(y)), bytesOf(data))).toBe(0);
+  await executor.release();
+});
+
+it("moves the same bytes in the reference, bf16 and views included", () => {
+  const memory = new ReferenceMemory();
+  const whole = tensor("whole", [256, 2], "bf16");
+  const rows = rowsOf(whole, 128, 64);
+  memory.load(whole, new Uint8Array(Uint16Array.from({ length: 512 }, (_, i) => i).buffer));
+  const host = new Map<string, Uint8Array>();
+  const calls = [callDownload("away", rows, "rows"), callUpload("back", rowsOf(whole, 0, 64), "rows")];
+  runReference({ name: "p", calls }, memory, { afterUpdate: true, host });
+  expect(new Uint16Array(host.get("rows")!.buffer)[0]).toBe(256);
+  expect(memory.bytes(whole, 4)).toEqual(memory.bytes(rows, 4));
+});

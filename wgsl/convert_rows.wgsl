@@ -1,0 +1,43 @@
+// y = x, f32 packed to bf16 (PACK: rounded to nearest, ties to even) or unpacked from it, or f32 as it is; two values a lane.
+// Any adapter; limited by memory bandwidth.
+const LANES = #{LANES}u;
+struct Sizes {
+  count: u32, // values, even
+}
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+#if FROM_BF16
+@group(0) @binding(1) var<storage, read> x: array<u32>; // [count / 2] two bf16
+#else
+@group(0) @binding(1) var<storage, read> x: array<vec2f>; // [count / 2]
+#endif
+#if TO_BF16
+@group(0) @binding(2) var<storage, read_write> y: array<u32>; // [count / 2] two bf16
+#else
+@group(0) @binding(2) var<storage, read_write> y: array<vec2f>; // [count / 2]
+#endif
+#if TO_BF16
+
+// The upper half of an f32, rounded to nearest, ties to even; a NaN stays one.
+fn bf16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+  return select(rounded, (bits >> 16u) | 64u, (bits & 0x7fffffffu) > 0x7f800000u);
+}
+#endif
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (wg.y * 32768u + wg.x) * LANES + lane;
+  if (i < sizes.count / 2u) {
+#if FROM_BF16
+    let pair = vec2f(bitcast<f32>(x[i] << 16u), bitcast<f32>(x[i] & 0xffff0000u));
+#else
+    let pair = x[i];
+#endif
+#if TO_BF16
+    y[i] = bf16(pair.x) | (bf16(pair.y) << 16u);
+#else
+    y[i] = pair;
+#endif
+  }
+}
