@@ -17,37 +17,40 @@ export interface BnbNf4Header {
   readonly doubleQuant: boolean;
 }
 
-interface SingleQuantised extends BnbNf4Header {
-  readonly doubleQuant: false;
-  /** [ceil(out * in / 2)], the first value of a pair in the high nibble */
-  readonly codes: Uint8Array;
-  /** [blocks] f32 */
-  readonly absmax: Float32Array;
-}
+/** Block maxima of a weight, as they are stored. */
+export type BnbAbsmax =
+  | {
+      readonly doubleQuant: false;
+      /** [blocks] f32 */
+      readonly absmax: Float32Array;
+    }
+  | {
+      readonly doubleQuant: true;
+      /** [blocks] places in `nestedMap` */
+      readonly absmaxCodes: Uint8Array;
+      /** [ceil(blocks / 256)] f32 */
+      readonly nestedAbsmax: Float32Array;
+      /** [256] f32 */
+      readonly nestedMap: Float32Array;
+      /** Added to every restored maximum (f32). */
+      readonly offset: number;
+    };
 
-interface DoubleQuantised extends BnbNf4Header {
-  readonly doubleQuant: true;
-  /** [ceil(out * in / 2)], the first value of a pair in the high nibble */
-  readonly codes: Uint8Array;
-  /** [blocks] places in `nestedMap` */
-  readonly absmaxCodes: Uint8Array;
-  /** [ceil(blocks / 256)] f32 */
-  readonly nestedAbsmax: Float32Array;
-  /** [256] f32 */
-  readonly nestedMap: Float32Array;
-  /** Added to every restored maximum (f32). */
-  readonly offset: number;
-}
+/** A weight whose codes are still in the file. */
+export type BnbNf4 = BnbNf4Header &
+  BnbAbsmax & {
+    /** [ceil(out * in / 2), 1] bytes, the first value of a pair in the high nibble */
+    readonly codes: TensorEntry;
+  };
 
-export type BnbNf4 = SingleQuantised | DoubleQuantised;
-
-const STATE = ".quant_state.bitsandbytes__";
+/** What the name of a quant_state has after the weight's, before "nf4" or "fp4". */
+export const STATE = ".quant_state.bitsandbytes__";
 const NESTED_BLOCK = 256;
 const MAX_STATE_BYTES = 65536;
 const HINT = "qdora reads NF4 made by bitsandbytes; use such a folder, or the model before quantisation";
 
 /** The 16 NF4 levels in f32: the only `quant_map` that the kernels know. */
-const NF4_LEVELS = new Float32Array([
+export const NF4_LEVELS = new Float32Array([
   -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
   -0.18477343022823334, -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725,
   0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
@@ -69,7 +72,7 @@ const nestedSchema = stateSchema.extend({
 });
 
 /**
- * Reads a ready-made NF4 weight; with `headerOnly`, only what its JSON text and the file's header say.
+ * Reads a ready-made NF4 weight but for its codes; with `headerOnly`, only what its JSON text and the file's header say.
  * @param weightName such as `model.layers.0.mlp.up_proj.weight`
  * @returns undefined if the weight is not stored in NF4
  * @throws QdoraError naming file and tensor for another quantisation (fp4, int8), or parts that do not fit each other
@@ -111,7 +114,7 @@ export async function readBnbNf4(
     return {
       ...header,
       doubleQuant: true,
-      codes: await checkpoint.read(codes),
+      codes,
       absmaxCodes: await checkpoint.read(absmax),
       nestedAbsmax: await readNumbers(checkpoint, nestedAbsmax, 0),
       nestedMap: await readNumbers(checkpoint, nestedMap, -1),
@@ -121,12 +124,7 @@ export async function readBnbNf4(
   const absmax = part(".absmax", "F32", [blocks]);
   if (options?.headerOnly) return { ...header, doubleQuant: false };
   await checkLevels(checkpoint, quantMap);
-  return {
-    ...header,
-    doubleQuant: false,
-    codes: await checkpoint.read(codes),
-    absmax: await readNumbers(checkpoint, absmax, 0),
-  };
+  return { ...header, doubleQuant: false, codes, absmax: await readNumbers(checkpoint, absmax, 0) };
 }
 
 function refuseOtherQuantisation({ tensors }: Checkpoint, weightName: string): void {

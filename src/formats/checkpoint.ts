@@ -19,12 +19,13 @@ export interface Checkpoint {
   readonly files: readonly string[];
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   /**
-   * Reads bytes of one tensor into memory of their own.
+   * Reads bytes of one tensor.
    * @param firstByte counted from the tensor's start
    * @param byteCount default: the rest
+   * @param out where they go, `byteCount` long (default: memory of their own)
    * @throws QdoraError if the file is shorter than it was when it was opened
    */
-  read(entry: TensorEntry, firstByte?: number, byteCount?: number): Promise<Uint8Array>;
+  read(entry: TensorEntry, firstByte?: number, byteCount?: number, out?: Uint8Array): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -150,6 +151,7 @@ async function readSpan(
   entry: TensorEntry,
   firstByte = 0,
   byteCount = entry.byteLength - firstByte,
+  out?: Uint8Array,
 ): Promise<Uint8Array> {
   const file = open.get(entry.file);
   if (!file) throw new Error(`${entry.file} is not open`);
@@ -157,7 +159,7 @@ async function readSpan(
     throw new RangeError(
       `${entry.name}: bytes ${firstByte} to ${firstByte + byteCount} of ${entry.byteLength}`,
     );
-  return readBytes(file, entry.byteOffset + firstByte, byteCount);
+  return readBytes(file, entry.byteOffset + firstByte, byteCount, out);
 }
 
 /**

@@ -18,7 +18,8 @@ const MAX_READ_BYTES = 1 << 30;
 const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error ? String(error.code) : "";
 
-function cannot(verb: string, path: string, cause: unknown): QdoraError {
+/** An error of the system as what cannot be done with a file. */
+export function cannot(verb: "read" | "written", path: string, cause: unknown): QdoraError {
   switch (codeOf(cause)) {
     case "ENOENT":
       return verb === "read"
@@ -60,9 +61,17 @@ export async function openFile(path: string): Promise<OpenFile> {
   }
 }
 
-/** Reads exactly `byteCount` bytes into memory of their own. @throws QdoraError if the file ends before */
-export async function readBytes(file: OpenFile, offset: number, byteCount: number): Promise<Uint8Array> {
-  const out = new Uint8Array(byteCount);
+/**
+ * Reads exactly `byteCount` bytes.
+ * @param out where they go, `byteCount` long (default: memory of their own)
+ * @throws QdoraError if the file ends before
+ */
+export async function readBytes(
+  file: OpenFile,
+  offset: number,
+  byteCount: number,
+  out: Uint8Array = new Uint8Array(byteCount),
+): Promise<Uint8Array> {
   for (let done = 0; done < byteCount;) {
     const wanted = Math.min(MAX_READ_BYTES, byteCount - done);
     const { bytesRead } = await file.handle

@@ -69,3 +69,13 @@ export function f32ToF16(src: Float32Array): Uint16Array {
   }
   return out;
 }
+
+/** The exponent bits that are all set in NaN and infinity. */
+export const BF16_EXPONENT = 0x7f80;
+export const F16_EXPONENT = 0x7c00;
+
+/** @returns the index of the first 16-bit float that is NaN or infinite, or -1 */
+export function findNonFinite16(values: Uint16Array, exponent: number): number {
+  for (let i = 0; i < values.length; i++) if ((values[i]! & exponent) === exponent) return i;
+  return -1;
+}

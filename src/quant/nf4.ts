@@ -58,46 +58,62 @@ function nf4Code(scaled: number): number {
   return scaled > UPPER[code]! ? code + 1 : code;
 }
 
-function largestMagnitude(values: Float32Array, start: number, end: number): number {
+/** The bits of the largest magnitude; those of NaN and infinity are above all others. */
+function largestBits(bits: Int32Array, start: number, end: number): number {
   let largest = 0;
-  for (let i = start; i < end; i++) {
-    const magnitude = Math.abs(values[i]!);
-    if (magnitude > largest) largest = magnitude;
-  }
+  for (let i = start; i < end; i++) largest = Math.max(largest, bits[i]! & 0x7fffffff);
   return largest;
 }
 
 /**
  * bitsandbytes' CPU rule: a full block is multiplied by the rounded reciprocal of its maximum, a short last one divided
  * by it. A last byte with one value has code 7 (zero) in its low nibble.
- * @param values [count] finite; a piece of a larger tensor must start at a block
+ * @param values [count] f32; a piece of a larger tensor must start at a block
  * @param blockSize even
+ * @returns codes and block maxima of finite values
  */
 export function quantizeNf4(values: Float32Array, blockSize: number): Nf4Blocks {
-  const count = values.length;
-  const codes = new Uint8Array(Math.ceil(count / 2));
-  const absmax = new Float32Array(Math.ceil(count / blockSize));
-  const full = Math.floor(count / blockSize);
-  for (let block = 0; block < full; block++) {
-    const start = block * blockSize;
-    const end = start + blockSize;
-    const largest = largestMagnitude(values, start, end);
-    absmax[block] = largest;
-    const inverse = Math.fround(1 / Math.max(largest, SMALLEST_ABSMAX));
-    for (let i = start; i < end; i += 2) {
-      codes[i >> 1] = (nf4Code(values[i]! * inverse) << 4) | nf4Code(values[i + 1]! * inverse);
-    }
-  }
-  const start = full * blockSize;
-  if (start < count) {
-    const divisor = Math.max(largestMagnitude(values, start, count), SMALLEST_ABSMAX);
-    absmax[full] = divisor;
-    for (let i = start; i < count; i += 2) {
-      const second = i + 1 < count ? values[i + 1]! : 0;
-      codes[i >> 1] = (nf4Code(values[i]! / divisor) << 4) | nf4Code(second / divisor);
-    }
-  }
+  const codes = new Uint8Array(Math.ceil(values.length / 2));
+  const absmax = new Float32Array(Math.ceil(values.length / blockSize));
+  quantizeNf4Into(values, blockSize, codes, absmax);
   return { codes, absmax };
+}
+
+/**
+ * The same into memory that the caller keeps.
+ * @param codes at least ceil(count / 2) bytes, overwritten
+ * @param absmax at least ceil(count / blockSize) values, overwritten
+ * @returns the index of the first value that is NaN or infinite (codes and maxima are then not complete), or -1
+ */
+export function quantizeNf4Into(
+  values: Float32Array,
+  blockSize: number,
+  codes: Uint8Array,
+  absmax: Float32Array,
+): number {
+  const count = values.length;
+  const bits = new Int32Array(values.buffer, values.byteOffset, count);
+  for (let start = 0, block = 0; start < count; start += blockSize, block++) {
+    const end = Math.min(count, start + blockSize);
+    f32Bits[0] = largestBits(bits, start, end);
+    if (f32Bits[0] >= 0x7f800000) return start + findNonFinite(values.subarray(start, end));
+    const largest = f32[0]!;
+    const divisor = Math.max(largest, SMALLEST_ABSMAX);
+    if (end - start === blockSize) {
+      absmax[block] = largest;
+      const inverse = Math.fround(1 / divisor);
+      for (let i = start; i < end; i += 2) {
+        codes[i >> 1] = (nf4Code(values[i]! * inverse) << 4) | nf4Code(values[i + 1]! * inverse);
+      }
+    } else {
+      absmax[block] = divisor;
+      for (let i = start; i < end; i += 2) {
+        const second = i + 1 < end ? values[i + 1]! : 0;
+        codes[i >> 1] = (nf4Code(values[i]! / divisor) << 4) | nf4Code(second / divisor);
+      }
+    }
+  }
+  return -1;
 }
 
 /**
