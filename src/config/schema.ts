@@ -126,9 +126,14 @@ export const KEYS = {
     help: "store the NF4 scales in 8 bits: saves about 0.4 bits per weight",
     fallback: true,
   }),
+  quant_head: base({
+    ...choice("none", "nf4"),
+    help: "nf4 also quantises the output head: a quarter of its memory, changes the loss a little",
+    fallback: "none",
+  }),
   compute_dtype: base({
     ...choice("f32", "f16", "auto"),
-    help: "storage of activations; f32 is exact and takes the most memory, auto is f32 where nothing else is safe",
+    help: "storage of activations that wait; f32 is exact, auto keeps them in bf16 and computes in f32",
     fallback: "auto",
   }),
 
@@ -269,12 +274,46 @@ export const KEYS = {
     help: "full keeps one activation per layer and computes the rest again: least memory, about a third more time",
     fallback: "full",
   }),
+  checkpoint_dtype: machine({
+    ...choice("auto", "f32", "bf16"),
+    help: "type of the layer inputs that wait for backward; auto: bf16 with gradient_checkpointing full, except under compute_dtype f32",
+    fallback: "auto",
+  }),
+  checkpoint_place: machine({
+    ...choice("auto", "gpu", "host"),
+    help: "where layer inputs wait; host costs their transfer, auto: the GPU unless memory_limit says otherwise",
+    fallback: "auto",
+  }),
+  stream_layers: machine({
+    schema: z.union([
+      z.literal("auto"),
+      z.literal("all"),
+      z.int().min(0),
+      z.string().regex(/^\d+$/).transform(Number),
+    ]),
+    expects: "auto, all or a number of layers",
+    flag: "text",
+    placeholder: "auto|n|all",
+    help: "layers that wait on the host and pass through the GPU, twice in every micro-batch; auto: as few as memory_limit needs",
+    fallback: "auto",
+  }),
+  layer_cache: machine({
+    ...choice("ram", "disk"),
+    help: "where streamed layers wait: disk takes no memory, and a file under QDORA_CACHE while the run lasts",
+    fallback: "ram",
+  }),
+  token_chunk: machine({
+    ...whole(1),
+    help: "tokens that go through a layer together, rounded up to 128; fewer take less memory",
+    fallback: undefined,
+    shown: "256, or a 16th of the micro-batch",
+  }),
   memory_limit: machine({
     schema: bytes,
     expects: "a size such as 6GB, 5.5GiB or 800MB",
     flag: "text",
     placeholder: "size",
-    help: "refuse to start if the plan needs more GPU memory",
+    help: "GPU memory that may be used; what is auto above gives way, and if that is not enough the run is refused",
     fallback: undefined,
   }),
   device: machine({

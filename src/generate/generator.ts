@@ -73,7 +73,11 @@ async function readModel(
     return modelTensors(arch, {
       linear: await linearFormats(checkpoint, arch, options.quant, options.doubleQuant),
       table,
-      head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
+      head: {
+        format: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
+      },
+      hostEmbedding: false,
+      residentLayers: arch.layers,
       positions: options.context,
       maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
       adapter: adapter?.layout,

@@ -11,7 +11,7 @@ import type { Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
 import { findEntry, readVector, type TensorSink } from "./entries.js";
 import { loadDense } from "./load_dense.js";
-import { loadLinear } from "./load_linear.js";
+import { loadLinear, quantizeRows } from "./load_linear.js";
 import type { LinearModule, Role } from "./modules.js";
 import { layerModules, layerPath } from "./modules.js";
 import type { LinearFormat, ModelTensors, TablePart } from "./tensors.js";
@@ -20,6 +20,8 @@ import { ropeTable } from "./rope_table.js";
 export { findEntry, type TensorSink };
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+export const EMBEDDING_NAME = "model.embed_tokens.weight";
 
 /** The stored type of a tensor as a dense format. */
 export function storedFormat(checkpoint: Checkpoint, name: string, shape: readonly number[]): DenseFormat {
@@ -83,11 +85,12 @@ export async function loadModel(
   };
   try {
     const { arch } = model;
-    await loadTable(checkpoint, reader, "model.embed_tokens.weight", model.embedding, arch, sink);
-    done("model.embed_tokens.weight");
-    if (!arch.tied) {
-      await loadTable(checkpoint, reader, "lm_head.weight", model.head, arch, sink);
-      done("lm_head.weight");
+    await loadTable(checkpoint, reader, EMBEDDING_NAME, model.embedding, arch, sink);
+    done(EMBEDDING_NAME);
+    if (model.head !== model.embedding) {
+      const name = arch.tied ? EMBEDDING_NAME : "lm_head.weight";
+      await loadTable(checkpoint, reader, name, model.head, arch, sink);
+      if (!arch.tied) done(name);
     }
     await loadVector(checkpoint, model.finalNorm, sink);
     await sink.write(
@@ -119,7 +122,7 @@ async function loadVector(checkpoint: Checkpoint, t: Tensor, sink: TensorSink): 
   await sink.write(t, bytesOf(await readVector(checkpoint, t.name, t.shape[0] ?? 0)));
 }
 
-/** Embedding or head: stored bits go up as they are. */
+/** Embedding or head: stored bits go up as they are, or quantised. */
 async function loadTable(
   checkpoint: Checkpoint,
   reader: ReadAhead,
@@ -129,13 +132,16 @@ async function loadTable(
   sink: TensorSink,
 ): Promise<void> {
   const entry = findEntry(checkpoint, name, [arch.vocab, arch.hidden]);
-  for (const { firstRow, weight } of parts)
-    await loadDense(reader, entry, firstRow * arch.hidden, weight.values, weight.format, sink);
+  for (const { firstRow, weight } of parts) {
+    await (weight.format === "nf4"
+      ? quantizeRows(reader, entry, firstRow, weight, undefined, sink)
+      : loadDense(reader, entry, firstRow * arch.hidden, weight.values, weight.format, sink));
+  }
 }
 
 /** Checks every tensor that this architecture needs by name, shape and type, from headers alone. */
 export async function checkModelHeaders(checkpoint: Checkpoint, arch: Architecture): Promise<void> {
-  findEntry(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
+  findEntry(checkpoint, EMBEDDING_NAME, [arch.vocab, arch.hidden]);
   if (!arch.tied) findEntry(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]);
   findEntry(checkpoint, "model.norm.weight", [arch.hidden]);
   for (let layer = 0; layer < arch.layers; layer++) {

@@ -3,6 +3,7 @@ import type { Linear } from "../adapter/linear.js";
 import { readBnbNf4, type BnbNf4 } from "../formats/bitsandbytes.js";
 import type { Checkpoint } from "../formats/checkpoint.js";
 import type { ReadAhead } from "../formats/read_ahead.js";
+import type { TensorEntry } from "../formats/safetensors.js";
 import { doubleQuantLayout, type Nf4Weight } from "../kernels/weight.js";
 import { dequantizeAbsmax, DYNAMIC_MAP, quantizeAbsmax } from "../quant/double.js";
 import { RowSquares } from "../quant/row_squares.js";
@@ -32,7 +33,14 @@ export async function loadLinear(
     const ready = await readBnbNf4(checkpoint, `${m.path}.weight`);
     const absmax = await (ready
       ? loadReadyNf4(reader, ready, m, weight, rows, sink)
-      : quantizeLinear(checkpoint, reader, m, weight, rows, sink));
+      : quantizeRows(
+          reader,
+          findEntry(checkpoint, `${m.path}.weight`, [m.out, m.in]),
+          0,
+          weight,
+          rows,
+          sink,
+        ));
     squares = rows?.finish(absmax());
   } else {
     const entry = findEntry(checkpoint, `${m.path}.weight`, [m.out, m.in]);
@@ -61,18 +69,21 @@ async function loadBias(
   }
 }
 
-/** @returns how to get the block maxima as products see them */
-async function quantizeLinear(
-  checkpoint: Checkpoint,
+/**
+ * Quantises rows of a dense tensor on the way.
+ * @param firstRow where the weight's rows start in the stored tensor; whole blocks before it
+ * @returns how to get the block maxima as products see them
+ */
+export async function quantizeRows(
   reader: ReadAhead,
-  m: LinearModule,
+  entry: TensorEntry,
+  firstRow: number,
   weight: Nf4Weight,
   squares: RowSquares | undefined,
   sink: TensorSink,
 ): Promise<() => Float32Array> {
-  const entry = findEntry(checkpoint, `${m.path}.weight`, [m.out, m.in]);
-  const absmax = new Float32Array(Math.ceil((m.out * m.in) / weight.blockSize));
-  for await (const piece of quantizedPieces(reader, entry, m, weight.blockSize, absmax))
+  const absmax = new Float32Array(Math.ceil((weight.out * weight.in) / weight.blockSize));
+  for await (const piece of quantizedPieces(reader, entry, firstRow, weight, weight.blockSize, absmax))
     await writeCodes(weight, piece, squares, sink);
   if (!weight.doubleQuant) {
     await sink.write(weight.absmax, bytesOf(absmax));

@@ -24,14 +24,16 @@ function pieceRows(m: Matrix, blockSize: number): number {
 }
 
 /**
- * Quantises a dense tensor.
- * @param entry [out, in], F32, F16 or BF16
+ * Quantises rows of a dense tensor.
+ * @param entry [rows, in], F32, F16 or BF16
+ * @param firstRow the first of `m.out` rows; whole blocks before it
  * @param absmax [ceil(out * in / blockSize)], filled on the way
  * @throws QdoraError naming file, tensor and index for NaN and infinity
  */
 export async function* quantizedPieces(
   reader: ReadAhead,
   entry: TensorEntry,
+  firstRow: number,
   m: Matrix,
   blockSize: number,
   absmax: Float32Array,
@@ -41,10 +43,17 @@ export async function* quantizedPieces(
   const codes = new Uint8Array(Math.ceil((Math.min(rows, m.out) * m.in) / 2));
   const quantizer = new Quantizer();
   let row = 0;
-  for await (const bytes of reader.pieces(entry, 0, entry.byteLength, rows * rowBytes)) {
+  for await (const bytes of reader.pieces(entry, firstRow * rowBytes, m.out * rowBytes, rows * rowBytes)) {
     const count = bytes.byteLength / rowBytes;
     const first = row * m.in;
-    quantizer.quantize(bytes, entry, first, blockSize, codes, absmax.subarray(first / blockSize));
+    quantizer.quantize(
+      bytes,
+      entry,
+      firstRow * m.in + first,
+      blockSize,
+      codes,
+      absmax.subarray(first / blockSize),
+    );
     yield { row, rows: count, codes: codes.subarray(0, Math.ceil((count * m.in) / 2)) };
     row += count;
   }

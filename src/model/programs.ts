@@ -181,7 +181,7 @@ function headCalls(
 function layerStream(model: ModelTensors): (layer: number, following: number) => readonly Call[] {
   const { ring } = model;
   if (!ring) return () => [];
-  const held = new Array<number>(RING_SLOTS).fill(-1);
+  const held = Array.from({ length: RING_SLOTS }, () => -1);
   return (layer, following) =>
     [layer, following].flatMap((wanted) => {
       const slot = wanted % RING_SLOTS;

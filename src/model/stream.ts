@@ -78,6 +78,9 @@ export function f32Rows(label: string, rows: Tensor, N: number): readonly [Tenso
   return [x, [callConvertRows(label, { x: rows, y: x }, { N, width })]];
 }
 
+/** The host's name of a layer input that waits there. */
+export const checkpointName = (layer: number): string => `checkpoint ${layer}`;
+
 /** Layer inputs between forward and backward. */
 export interface Checkpoints {
   /** f32 [capacity, D] where forward has the input of a layer (for the last layer plus one: the output of the decoder). */
@@ -129,12 +132,12 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
     save(layer) {
       if (layer === layers) return [];
       const label = `layers.${layer} checkpoint`;
-      if (checkpoint === "f32") return [callDownload(label, stream, `checkpoint.${layer}`, bytes)];
+      if (checkpoint === "f32") return [callDownload(label, stream, checkpointName(layer), bytes)];
       const packed = tensor(`packed.${layer}`, [capacity, D], checkpoint);
-      return [pack(layer, packed), callDownload(label, packed, `checkpoint.${layer}`, bytes)];
+      return [pack(layer, packed), callDownload(label, packed, checkpointName(layer), bytes)];
     },
     fetch: (layer) => [
-      callUpload(`layers.${layer} checkpoint`, fetched(layer), `checkpoint.${layer}`, bytes),
+      callUpload(`layers.${layer} checkpoint`, fetched(layer), checkpointName(layer), bytes),
     ],
     rows: (layer, chunk, use) =>
       f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(fetched(layer), chunk), chunk.N),

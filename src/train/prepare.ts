@@ -12,40 +12,21 @@ import { readPeftAdapter } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
-import {
-  evaluationProgram,
-  microBatchProgram,
-  streamTensors,
-  type BuildSizes,
-  type StreamTensors,
-} from "../model/programs.js";
-import { modelTensors, type ModelTensors } from "../model/tensors.js";
-import type { Program } from "../program/kernel.js";
-import { planMemory, type MemoryPlan } from "../program/planner.js";
-import { PORTABLE_TRAITS } from "../gpu/traits.js";
-import { optimizerProgram } from "./optimizer.js";
+import { fitMemory, type PlannedRun, type RunShape } from "./memory.js";
 import type { TrainingSettings } from "./settings.js";
 
-export interface PreparedRun {
+export interface PreparedRun extends Omit<PlannedRun, "settings"> {
   readonly settings: TrainingSettings;
   readonly arch: Architecture;
   readonly tokenizer: Tokenizer | undefined;
   readonly dataset: Dataset;
   readonly layout: AdapterLayout;
-  readonly model: ModelTensors;
-  readonly stream: StreamTensors;
   /** The most tokens one micro-batch has. */
   readonly capacity: number;
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
   readonly warmupSteps: number;
-  /** Programs at full capacity, as they were planned. */
-  readonly programs: readonly Program[];
-  readonly plan: MemoryPlan;
 }
-
-/** Scalars and adapters come back through a buffer of this size. */
-export const READBACK_BYTES = 1 << 20;
 
 /** The adapter part of the settings. */
 export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
@@ -96,33 +77,25 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   );
   const totalSteps = settings.max_steps ?? Math.max(1, Math.ceil(settings.epochs * perEpoch));
   const capacity = longestMicroBatchTokens(dataset, settings.batch_size);
-  const model = modelTensors(arch, {
+  const shape: RunShape = {
+    arch,
     ...storage,
+    layout,
+    capacity,
     positions,
-    maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
-    adapter: layout,
-  });
-  const stream = streamTensors(capacity);
-  const sizes: BuildSizes = { N: capacity, capacity, checkpointing: settings.gradient_checkpointing };
-  const programs = [
-    microBatchProgram(model, stream, sizes),
-    optimizerProgram(layout, stream),
-    ...(dataset.validation.length > 0 ? [evaluationProgram(model, stream, sizes)] : []),
-  ];
+    evaluates: dataset.validation.length > 0,
+  };
   return {
+    ...fitMemory(shape, settings, settings.memory_limit),
     settings,
     arch,
     tokenizer: usable,
     dataset,
     layout,
-    model,
-    stream,
     capacity,
     stepsPerEpoch: perEpoch,
     totalSteps,
     warmupSteps: settings.warmup_steps ?? Math.ceil(settings.warmup_ratio * totalSteps),
-    programs,
-    plan: planMemory(programs, READBACK_BYTES),
   };
 }
 

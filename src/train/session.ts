@@ -10,7 +10,8 @@ import { evaluationProgram, microBatchProgram } from "../model/programs.js";
 import { Executor } from "../program/executor.js";
 import type { Program } from "../program/kernel.js";
 import { RandomSource } from "../program/random.js";
-import { chooseFrom, tune } from "../program/tuner.js";
+import { cacheFolder, chooseFrom, tune } from "../program/tuner.js";
+import { RunHost } from "./run_host.js";
 import { stepScalars } from "./optimizer.js";
 import type { PreparedRun } from "./prepare.js";
 
@@ -30,14 +31,16 @@ const scoredLabels = (batches: readonly MicroBatch[]): number =>
 export class TrainingSession {
   readonly run: PreparedRun;
   readonly executor: Executor;
+  readonly #host: RunHost;
   readonly #programs = new Map<string, Program>();
   readonly #optimizer: Program;
   /** A, B or m changed since g was computed. */
   #stale = true;
 
-  private constructor(run: PreparedRun, executor: Executor) {
+  private constructor(run: PreparedRun, executor: Executor, host: RunHost) {
     this.run = run;
     this.executor = executor;
+    this.#host = host;
     this.#optimizer = run.programs.find((p) => p.name === "optimizer") as Program;
   }
 
@@ -65,8 +68,10 @@ export class TrainingSession {
     );
     const table = await tune(executor, run.programs, run.settings.tune, say);
     await executor.load(run.programs, chooseFrom(table));
-    const session = new TrainingSession(run, executor);
-    const rowSquares = await loadModel(run.settings.model, run.model, executor, onBytes);
+    const host = await RunHost.open(run, cacheFolder());
+    executor.host = host;
+    const session = new TrainingSession(run, executor, host);
+    const rowSquares = await loadModel(run.settings.model, run.model, host.layers.before(executor), onBytes);
     await session.#startAdapter(rowSquares);
     await executor.idle();
     return session;
@@ -150,6 +155,7 @@ export class TrainingSession {
       spans[2 * t + 1] = batch.sequenceEnd[t] ?? 0;
     }
     await this.executor.write(stream.tokens, bytesOf(batch.inputIds));
+    this.#host.setTokens(batch.inputIds);
     await this.executor.write(stream.positions, bytesOf(batch.positions));
     await this.executor.write(stream.spans, bytesOf(spans));
     await this.executor.write(stream.labels, bytesOf(batch.labels));
@@ -160,9 +166,14 @@ export class TrainingSession {
     const key = `${kind} ${N}`;
     let program = this.#programs.get(key);
     if (!program) {
-      const { model, stream, capacity, settings } = this.run;
+      const { model, stream, capacity, settings, storage } = this.run;
       const build = kind === "micro-batch" ? microBatchProgram : evaluationProgram;
-      program = build(model, stream, { N, capacity, checkpointing: settings.gradient_checkpointing });
+      program = build(model, stream, {
+        N,
+        capacity,
+        checkpointing: settings.gradient_checkpointing,
+        storage,
+      });
       if (this.#programs.size >= 256) this.#programs.clear();
       this.#programs.set(key, program);
     }
@@ -184,5 +195,6 @@ export class TrainingSession {
 
   async close(): Promise<void> {
     await this.executor.release();
+    await this.#host.close();
   }
 }

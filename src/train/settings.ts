@@ -10,6 +10,8 @@ export interface TrainingSettings {
   readonly init_adapter?: string | undefined;
   readonly quant: "nf4" | "none";
   readonly double_quant: boolean;
+  readonly quant_head: "none" | "nf4";
+  readonly compute_dtype: "f32" | "f16" | "auto";
   readonly use_dora: boolean;
   readonly use_rslora: boolean;
   readonly rank: number;
@@ -32,6 +34,11 @@ export interface TrainingSettings {
   readonly weight_decay: number;
   readonly max_grad_norm: number;
   readonly gradient_checkpointing: GradientCheckpointing;
+  readonly checkpoint_dtype: "auto" | "f32" | "bf16";
+  readonly checkpoint_place: "auto" | "gpu" | "host";
+  readonly stream_layers: "auto" | "all" | number;
+  readonly layer_cache: "ram" | "disk";
+  readonly token_chunk?: number | undefined;
   readonly seed: number;
   readonly shuffle: boolean;
   readonly train_on_prompt: boolean;

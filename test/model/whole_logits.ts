@@ -30,7 +30,11 @@ async function describeModel(folder: string, how: BaseStorage, positions: number
   const model = modelTensors(arch, {
     linear: await linearFormats(checkpoint, arch, how.quant, how.doubleQuant),
     table,
-    head: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
+    head: {
+      format: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
+    },
+    hostEmbedding: false,
+    residentLayers: arch.layers,
     positions,
     maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
     adapter: undefined,

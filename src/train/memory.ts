@@ -1,0 +1,167 @@
+/**
+ * Where memory goes in a run: what the settings say, what is chosen where they say `auto`, and the plan that follows.
+ * What is chosen by itself never changes the numbers: checkpoints on the host and streamed layers give the same bits.
+ */
+import type { AdapterLayout } from "../adapter/layout.js";
+import { PORTABLE_TRAITS } from "../gpu/traits.js";
+import type { DenseFormat } from "../kernels/weight.js";
+import type { Architecture } from "../model/config.js";
+import type { LinearModule } from "../model/modules.js";
+import {
+  evaluationProgram,
+  microBatchProgram,
+  streamTensors,
+  type BuildSizes,
+  type StreamTensors,
+} from "../model/programs.js";
+import type { StreamStorage } from "../model/stream.js";
+import { modelTensors, RING_SLOTS, type LinearFormat, type ModelTensors } from "../model/tensors.js";
+import type { Program } from "../program/kernel.js";
+import { planMemory, type MemoryPlan } from "../program/planner.js";
+import { optimizerProgram } from "./optimizer.js";
+import type { TrainingSettings } from "./settings.js";
+
+/** The settings that decide about memory. */
+export type MemorySettings = Pick<
+  TrainingSettings,
+  | "double_quant"
+  | "compute_dtype"
+  | "gradient_checkpointing"
+  | "checkpoint_dtype"
+  | "checkpoint_place"
+  | "quant_head"
+  | "stream_layers"
+  | "token_chunk"
+>;
+
+/** What a run is about, as far as memory goes. */
+export interface RunShape {
+  readonly arch: Architecture;
+  readonly linear: (module: LinearModule) => LinearFormat;
+  /** Stored types of embedding and head. */
+  readonly table: DenseFormat;
+  readonly head: DenseFormat;
+  readonly layout: AdapterLayout;
+  /** The most tokens one micro-batch has, and the longest row. */
+  readonly capacity: number;
+  readonly positions: number;
+  readonly evaluates: boolean;
+}
+
+/** Nothing left to choose. */
+export interface MemoryChoices {
+  readonly settings: MemorySettings;
+  readonly storage: StreamStorage;
+  readonly residentLayers: number;
+}
+
+export interface PlannedRun extends MemoryChoices {
+  readonly model: ModelTensors;
+  readonly stream: StreamTensors;
+  /** Programs at full capacity, as they were planned. */
+  readonly programs: readonly Program[];
+  readonly plan: MemoryPlan;
+  /** Bytes that wait on the host by class; the runtime's own are not counted. */
+  readonly host: ReadonlyMap<string, number>;
+}
+
+/** Scalars and adapters come back through a buffer of this size. */
+export const READBACK_BYTES = 1 << 20;
+
+const CHUNK_STEP = 128;
+/** Wide enough for products to be at their best, and at most so many chunks. */
+const LEAST_CHUNK = 256;
+const MOST_CHUNKS = 16;
+
+const upTo = (n: number, step: number): number => Math.ceil(n / step) * step;
+
+/** What the settings say, `auto` meaning the least memory that costs no time worth naming. */
+export function defaultChoices(shape: RunShape, settings: MemorySettings): MemoryChoices {
+  const { arch, capacity } = shape;
+  const isPacked = settings.compute_dtype !== "f32";
+  const wanted = settings.token_chunk ?? Math.max(LEAST_CHUNK, capacity / MOST_CHUNKS);
+  // A kept activation is the input of products that a rounded layer input would have to repeat.
+  const rounds = isPacked && settings.gradient_checkpointing === "full";
+  const asked = settings.checkpoint_dtype;
+  const streamed = settings.stream_layers;
+  return {
+    settings,
+    storage: {
+      chunk: upTo(wanted, CHUNK_STEP),
+      attention: isPacked && arch.headDim % 4 === 0 ? "bf16" : "f32",
+      checkpoint: asked === "auto" ? (rounds ? "bf16" : "f32") : asked,
+      checkpointPlace: settings.checkpoint_place === "host" ? "host" : "gpu",
+      hostEmbedding: !arch.tied || settings.quant_head !== "none",
+    },
+    residentLayers:
+      streamed === "all" ? 0 : streamed === "auto" ? arch.layers : Math.max(0, arch.layers - streamed),
+  };
+}
+
+/** Describes all tensors, builds all programs and plans their memory. */
+export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
+  const { arch, layout, capacity, positions } = shape;
+  const { settings, storage, residentLayers } = choices;
+  const model = modelTensors(arch, {
+    linear: shape.linear,
+    table: shape.table,
+    head:
+      settings.quant_head === "nf4"
+        ? { format: "nf4", blockSize: 64, doubleQuant: settings.double_quant }
+        : { format: shape.head },
+    hostEmbedding: storage.hostEmbedding,
+    residentLayers,
+    positions,
+    maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
+    adapter: layout,
+  });
+  const stream = streamTensors(capacity);
+  const sizes: BuildSizes = {
+    N: capacity,
+    capacity,
+    checkpointing: settings.gradient_checkpointing,
+    storage,
+  };
+  const programs = [
+    microBatchProgram(model, stream, sizes),
+    optimizerProgram(layout, stream),
+    ...(shape.evaluates ? [evaluationProgram(model, stream, sizes)] : []),
+  ];
+  const plan = planMemory(programs, READBACK_BYTES, [stream.tokens]);
+  return { ...choices, model, stream, programs, plan, host: hostBytes(shape, choices, model) };
+}
+
+function hostBytes(
+  shape: RunShape,
+  { storage, residentLayers }: MemoryChoices,
+  model: ModelTensors,
+): ReadonlyMap<string, number> {
+  const { arch, capacity } = shape;
+  const host = new Map<string, number>();
+  if (model.ring) host.set("streamed layers", (arch.layers - residentLayers) * model.ring.slotBytes);
+  if (storage.checkpointPlace === "host")
+    host.set("checkpoints", arch.layers * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2));
+  if (storage.hostEmbedding) host.set("embedding rows", 4 * capacity * arch.hidden);
+  return host;
+}
+
+/**
+ * The plan of a run. With a limit, what is `auto` gives way until the plan fits, the cheapest first: checkpoints go to the
+ * host, then as few layers as need be are streamed.
+ */
+export function fitMemory(shape: RunShape, settings: MemorySettings, limit: number | undefined): PlannedRun {
+  let run = planRun(shape, defaultChoices(shape, settings));
+  if (limit === undefined) return run;
+  const fits = (): boolean => run.plan.totalBytes <= limit;
+  if (!fits() && settings.checkpoint_place === "auto")
+    run = planRun(shape, { ...run, storage: { ...run.storage, checkpointPlace: "host" } });
+  if (fits() || settings.stream_layers !== "auto") return run;
+  const { layers } = shape.arch;
+  const all = planRun(shape, { ...run, residentLayers: 0 });
+  const slotBytes = all.model.ring?.slotBytes ?? 0;
+  const spare = Math.floor((limit - all.plan.totalBytes) / slotBytes);
+  // A ring as long as the rest of the model saves nothing.
+  const residentLayers = Math.min(Math.max(spare, 0), layers - RING_SLOTS - 1);
+  const some = planRun(shape, { ...run, residentLayers });
+  return some.plan.totalBytes <= limit ? some : all;
+}

@@ -1,0 +1,67 @@
+/** The host's side of a run: embedding rows of the micro-batch at hand, streamed layers, layer inputs that wait for backward. */
+import { HostEmbedding } from "../model/host_embedding.js";
+import { LayerCache } from "../model/layer_cache.js";
+import { EMBEDDING_ROWS, layerBytesName } from "../model/programs.js";
+import { checkpointName } from "../model/stream.js";
+import type { HostStore } from "../program/transfer.js";
+import type { PreparedRun } from "./prepare.js";
+
+export class RunHost implements HostStore {
+  /** Streamed layers; the loader fills it. */
+  readonly layers: LayerCache;
+  readonly #embedding: HostEmbedding | undefined;
+  readonly #layerNames: ReadonlyMap<string, number>;
+  readonly #checkpoints = new Map<string, Uint8Array>();
+  readonly #checkpointBytes: number;
+  #tokens = new Int32Array();
+
+  private constructor(run: PreparedRun, layers: LayerCache, embedding: HostEmbedding | undefined) {
+    this.layers = layers;
+    this.#embedding = embedding;
+    this.#layerNames = new Map(run.model.layers.map((w) => [layerBytesName(w.layer), w.layer]));
+    this.#checkpointBytes = (run.host.get("checkpoints") ?? 0) / run.arch.layers;
+    for (const w of run.model.layers) this.#checkpoints.set(checkpointName(w.layer), new Uint8Array());
+  }
+
+  /** @param cacheFolder where `layer_cache: disk` puts its file */
+  static async open(run: PreparedRun, cacheFolder: string): Promise<RunHost> {
+    const { settings, model, storage, arch } = run;
+    const folder = settings.layer_cache === "disk" && model.ring ? cacheFolder : undefined;
+    const layers = await LayerCache.create(model, folder);
+    return new RunHost(
+      run,
+      layers,
+      storage.hostEmbedding ? await HostEmbedding.open(settings.model, arch) : undefined,
+    );
+  }
+
+  /** The tokens whose embedding rows the next program asks for. */
+  setTokens(tokens: Int32Array): void {
+    this.#tokens = tokens.slice();
+  }
+
+  async read(name: string, bytes: number): Promise<Uint8Array> {
+    if (name === EMBEDDING_ROWS && this.#embedding) {
+      const rows = await this.#embedding.rows(this.#tokens);
+      return new Uint8Array(rows.buffer, 0, bytes);
+    }
+    const layer = this.#layerNames.get(name);
+    if (layer !== undefined) return this.layers.read(layer);
+    const checkpoint = this.#checkpoints.get(name);
+    if (!checkpoint) throw new Error(`the host has no ${name}`);
+    return checkpoint.subarray(0, bytes);
+  }
+
+  write(name: string, offsetBytes: number, piece: Uint8Array): void {
+    let bytes = this.#checkpoints.get(name);
+    if (!bytes) throw new Error(`the host keeps no ${name}`);
+    // Made at the first use, for the longest micro-batch; then used again.
+    if (bytes.byteLength === 0) this.#checkpoints.set(name, (bytes = new Uint8Array(this.#checkpointBytes)));
+    bytes.set(piece, offsetBytes);
+  }
+
+  async close(): Promise<void> {
+    await this.layers.close();
+    await this.#embedding?.close();
+  }
+}
