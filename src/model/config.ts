@@ -79,7 +79,15 @@ const DEFAULTS: Readonly<
 /** Reads and checks `config.json`. @throws QdoraError naming the file and the field. */
 export async function readArchitecture(folder: string): Promise<Architecture> {
   const path = join(folder, "config.json");
-  const json = await readJsonFile(path, 4 << 20);
+  return architectureOf(await readJsonFile(path, 4 << 20), path);
+}
+
+/**
+ * Checks what a `config.json` says.
+ * @param path what errors name
+ * @throws QdoraError naming the field
+ */
+export function architectureOf(json: unknown, path: string): Architecture {
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];

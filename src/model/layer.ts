@@ -70,12 +70,12 @@ export class LayerWalk {
   /** An activation's rows of a chunk: a part of the whole stream's where that exists. */
   rows(name: Activation, width: number, c: Chunk, dtype: DType = "f32"): Tensor {
     if (this.kept(name) || isWhole(name, this.pass)) return chunkRows(this.whole(name, width, dtype), c);
-    return this.work(`${name}${this.pass === "again" ? " again" : ""}`, width, c);
+    return this.work(name, width, c);
   }
 
-  /** f32 rows that only this chunk needs. */
+  /** f32 rows that only this chunk needs, in this pass. */
   work(name: string, width: number, c: Chunk): Tensor {
-    return tensor(`${this.label}[${c.first}].${name}`, [c.rows, width]);
+    return tensor(`${this.label}[${c.first}].${name} ${this.pass}`, [c.rows, width]);
   }
 
   /** Adds calls that make an activation, unless it was kept from forward. */

@@ -141,6 +141,8 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
     ],
     rows: (layer, chunk, use) =>
       f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(fetched(layer), chunk), chunk.N),
-    exact: () => undefined,
+    // The input of the layer above is still here, and the decoder's output never left.
+    exact: (layer, chunk) =>
+      checkpoint === "f32" ? chunkRows(layer === layers ? stream : fetched(layer), chunk) : undefined,
   };
 }

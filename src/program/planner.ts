@@ -3,6 +3,7 @@
  * slots, reused when lifetimes do not overlap. The executor allocates exactly this list, so the plan is the allocation.
  */
 import type { Call, Program } from "./kernel.js";
+import { assignSlots, type Lifetime } from "./slots.js";
 import { isTransient, OFFSET_ALIGN_BYTES, tensorBytes, type Kind, type Tensor } from "./tensor.js";
 import { DOWNLOAD_LABELS, DOWNLOAD_PIECE_BYTES } from "./transfer.js";
 
@@ -38,22 +39,6 @@ export const UNIFORM_STRIDE = 256;
 export const UNIFORM_LABEL = "uniforms";
 /** The one staging buffer through which scalars are read back while training. */
 export const READBACK_LABEL = "read back";
-
-interface Lifetime {
-  readonly tensor: Tensor;
-  readonly bytes: number;
-  /** First and last use, in calls counted over all programs. */
-  first: number;
-  last: number;
-}
-
-interface Slot {
-  readonly label: string;
-  readonly kind: Kind;
-  bytes: number;
-  /** In order of time; no two overlap. */
-  readonly members: Lifetime[];
-}
 
 /**
  * Plans the memory for programs that never run at the same time.
@@ -131,7 +116,23 @@ function noteCall(
       if (call.kernel.bindings[binding] !== "write") {
         throw new Error(`${call.label}: ${t.name} is used before anything wrote it`);
       }
-      lifetimes.set(t.name, { tensor: t, bytes: tensorBytes(t), first: at, last: at });
+      lifetimes.set(t.name, { kind: t.kind, bytes: tensorBytes(t), first: at, last: at, apart: new Set() });
+    }
+  }
+  keepApart(call, lifetimes);
+}
+
+/** Notes the tensors that this call reads and those that it writes: they may not lie in one buffer. */
+function keepApart(call: Call, lifetimes: ReadonlyMap<string, Lifetime>): void {
+  const [read, written]: Lifetime[][] = [[], []];
+  for (const [binding, bound] of Object.entries(call.tensors)) {
+    const life = lifetimes.get((bound.view?.base ?? bound).name);
+    if (life) (call.kernel.bindings[binding] === "read" ? read : written)?.push(life);
+  }
+  for (const one of read ?? []) {
+    for (const other of written ?? []) {
+      one.apart.add(other);
+      other.apart.add(one);
     }
   }
 }
@@ -177,58 +178,25 @@ function placePersistent(
   }
 }
 
-/** Greedy by size: the largest tensor first, into the first slot where its lifetime is free. Deterministic. */
+/** Transient tensors get places in slots that all programs share. */
 function placeTransient(
   lifetimes: ReadonlyMap<string, ReadonlyMap<string, Lifetime>>,
   buffers: PlannedBuffer[],
 ): ReadonlyMap<string, ReadonlyMap<string, Place>> {
-  const slots: Slot[] = [];
-  const all = [...lifetimes.values()].flatMap((own) => [...own.values()]);
-  for (const life of all.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
-    const free = slots.find((slot) => isFree(slot, life));
-    if (free) {
-      free.members.splice(placeInOrder(free, life), 0, life);
-    } else {
-      slots.push({
-        label: `slot ${slots.length}`,
-        kind: life.tensor.kind,
-        bytes: life.bytes,
-        members: [life],
-      });
-    }
-  }
-  const slotOf = new Map(
-    slots.flatMap((slot, i) => slot.members.map((m) => [m, buffers.length + i] as const)),
-  );
-  for (const slot of slots) buffers.push({ label: slot.label, kind: slot.kind, bytes: slot.bytes });
-  const place = (life: Lifetime): Place => ({
-    buffer: slotOf.get(life) ?? -1,
-    offsetBytes: 0,
-    bytes: life.bytes,
-  });
+  const slots = assignSlots([...lifetimes.values()].flatMap((own) => [...own.values()]));
+  const firstBuffer = buffers.length;
+  for (const [i, { kind, bytes }] of slots.buffers.entries())
+    buffers.push({ label: `slot ${i}`, kind, bytes });
+  const place = (life: Lifetime): Place => {
+    const { slot = 0, offsetBytes = 0 } = slots.places.get(life) ?? {};
+    return { buffer: firstBuffer + slot, offsetBytes, bytes: life.bytes };
+  };
   return new Map(
     [...lifetimes].map(([program, own]) => [
       program,
       new Map([...own].map(([name, life]) => [name, place(life)])),
     ]),
   );
-}
-
-/** Where a lifetime belongs among a slot's members, which are in order of time. */
-function placeInOrder(slot: Slot, life: Lifetime): number {
-  let [low, high] = [0, slot.members.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((slot.members[middle]?.first ?? 0) < life.first) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function isFree(slot: Slot, life: Lifetime): boolean {
-  const at = placeInOrder(slot, life);
-  const [before, after] = [slot.members[at - 1], slot.members[at]];
-  return (before?.last ?? -1) < life.first && life.last < (after?.first ?? Infinity);
 }
 
 function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, number>; totalBytes: number } {

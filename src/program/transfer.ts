@@ -15,7 +15,7 @@ export interface HostStore {
 
 /** Two buffers take turns: one is copied on the host while the other is filled. */
 export const DOWNLOAD_LABELS = ["download staging 0", "download staging 1"] as const;
-export const DOWNLOAD_PIECE_BYTES = 8 << 20;
+export const DOWNLOAD_PIECE_BYTES = 4 << 20;
 
 function transferKernel(transfer: "upload" | "download"): Kernel {
   return {

@@ -1,0 +1,99 @@
+/**
+ * Workspace memory: tensors by lifetime -> places in a few buffers. Two tensors that live at the same time may lie in one
+ * buffer, side by side, unless some call reads one and writes the other: WebGPU looks at whole buffers there.
+ */
+import { OFFSET_ALIGN_BYTES, type Kind } from "./tensor.js";
+
+export interface Lifetime {
+  readonly kind: Kind;
+  readonly bytes: number;
+  /** First and last use, in calls counted over all programs. */
+  first: number;
+  last: number;
+  /** Tensors that some call binds with the other access. */
+  readonly apart: Set<Lifetime>;
+}
+
+export interface SlotPlace {
+  readonly slot: number;
+  readonly offsetBytes: number;
+}
+
+export interface Slots {
+  readonly buffers: readonly { readonly kind: Kind; readonly bytes: number }[];
+  readonly places: ReadonlyMap<Lifetime, SlotPlace>;
+}
+
+interface Member {
+  readonly life: Lifetime;
+  readonly offsetBytes: number;
+}
+
+interface Slot {
+  readonly kind: Kind;
+  bytes: number;
+  /** Members by stretch of time. */
+  readonly stretches: Map<number, Member[]>;
+}
+
+/** Calls of a stretch of time: members are found by it. */
+const STRETCH_CALLS = 64;
+/** A slot grows no further: every adapter has buffers of this size. */
+const LARGEST_SLOT_BYTES = 1 << 28;
+
+const aligned = (bytes: number): number => Math.ceil(bytes / OFFSET_ALIGN_BYTES) * OFFSET_ALIGN_BYTES;
+
+function* stretchesOf(life: Lifetime): Generator<number> {
+  const last = Math.floor(life.last / STRETCH_CALLS);
+  for (let stretch = Math.floor(life.first / STRETCH_CALLS); stretch <= last; stretch++) yield stretch;
+}
+
+/** Members that live at the same time, by offset; undefined where one of them may not share a buffer. */
+function neighbours(slot: Slot, life: Lifetime): readonly Member[] | undefined {
+  const found = new Set<Member>();
+  for (const stretch of stretchesOf(life)) {
+    for (const member of slot.stretches.get(stretch) ?? []) {
+      if (member.life.last < life.first || life.last < member.life.first) continue;
+      if (life.apart.has(member.life)) return undefined;
+      found.add(member);
+    }
+  }
+  return [...found].toSorted((a, b) => a.offsetBytes - b.offsetBytes);
+}
+
+/** The lowest offset that is free over the whole lifetime; undefined where the slot cannot take the tensor. */
+function freeOffset(slot: Slot, life: Lifetime): number | undefined {
+  const members = neighbours(slot, life);
+  if (!members) return undefined;
+  let offset = 0;
+  for (const member of members) {
+    if (offset + life.bytes <= member.offsetBytes) break;
+    offset = Math.max(offset, member.offsetBytes + aligned(member.life.bytes));
+  }
+  return offset;
+}
+
+/** Greedy: the largest tensor first, where it makes the slots grow least. Deterministic. */
+export function assignSlots(lifetimes: readonly Lifetime[]): Slots {
+  const slots: Slot[] = [];
+  const places = new Map<Lifetime, SlotPlace>();
+  for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+    let best = { slot: slots.length, offsetBytes: 0, growth: life.bytes };
+    for (const [i, slot] of slots.entries()) {
+      const offsetBytes = freeOffset(slot, life);
+      if (offsetBytes === undefined) continue;
+      const growth = Math.max(0, offsetBytes + life.bytes - slot.bytes);
+      if (growth < best.growth && (growth === 0 || slot.bytes + growth <= LARGEST_SLOT_BYTES))
+        best = { slot: i, offsetBytes, growth };
+      if (best.growth === 0) break;
+    }
+    const slot = (slots[best.slot] ??= { kind: life.kind, bytes: 0, stretches: new Map() });
+    slot.bytes += best.growth;
+    for (const stretch of stretchesOf(life)) {
+      const members = slot.stretches.get(stretch) ?? [];
+      slot.stretches.set(stretch, [...members, { life, offsetBytes: best.offsetBytes }]);
+    }
+    places.set(life, best);
+  }
+  return { buffers: slots, places };
+}
