@@ -5,6 +5,7 @@ import { callAdamw8bit, MOMENT_BLOCK } from "../../src/kernels/adamw8bit.js";
 import type { Call } from "../../src/program/kernel.js";
 import { DYNAMIC_MAP, UNSIGNED_DYNAMIC_MAP } from "../../src/quant/dynamic.js";
 import { stepScalars } from "../../src/train/optimizer.js";
+import { FIXTURES, readJson } from "../fixture_files.js";
 import { goldenTensors } from "../quant/nf4_fixture.js";
 import {
   expectClose,
@@ -41,8 +42,17 @@ function adamwCall(blocks: number): Call {
   );
 }
 
-const scalars = (step: number, weightDecay = 0.1): Float32Array =>
-  stepScalars({ step, scored: 10, learningRate: 1e-2, weightDecay, maxGradNorm: 1 });
+const settings = readJson(FIXTURES, "adamw8bit", "settings.json") as Readonly<
+  Record<"learning_rate" | "weight_decay" | "clip", number>
+>;
+const scalars = (step: number): Float32Array =>
+  stepScalars({
+    step,
+    scored: 10,
+    learningRate: settings.learning_rate,
+    weightDecay: settings.weight_decay,
+    maxGradNorm: 1,
+  });
 const clipped = (factor: number): Float32Array => new Float32Array(16).fill(factor, 2, 3);
 const mapOf = (second: boolean): Float32Array => (second ? UNSIGNED_DYNAMIC_MAP : DYNAMIC_MAP);
 
@@ -123,7 +133,7 @@ describe("adamw8bit", () => {
     const data = { ...randomState(2), gradient: new Float32Array(512), step: scalars(0) };
     const zeros = { ...data, codes: new Uint8Array(1024), absmax: new Float32Array(4) };
     const call = adamwCall(2);
-    const want = data.parameter.map((x) => x * (1 - 1e-2 * 0.1));
+    const want = data.parameter.map((x) => x * (1 - settings.learning_rate * settings.weight_decay));
     for (const got of [runTwin(call, zeros), ...(await runVariants(context.gpu, call, zeros)).values()]) {
       expectClose(got["parameter"]!, want, 1e-6, "parameters only decay");
       expect(got["absmax"]!.every((x) => x === 0)).toBe(true);
@@ -175,7 +185,7 @@ describe("steps of bitsandbytes", () => {
         absmax: first ? new Float32Array(2 * blocks) : golden.f32(`${step - 1}.absmax`),
         maps: MOMENT_MAP_VALUES,
         step: scalars(step - 1),
-        totals: clipped(0.5),
+        totals: clipped(settings.clip),
       };
       const want = {
         parameter: golden.f32(`${step}.parameter`),
