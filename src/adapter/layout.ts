@@ -1,8 +1,16 @@
 /**
  * Where the trained parameters lie: one arena per decoder layer, factors first and magnitudes last, and the same layout
- * for gradients and both moments. So the optimizer is one call per layer, and weight decay ends at one element.
+ * for gradients. So the optimizer is one call or two per layer, and weight decay ends at one element.
  */
 import { tensor, type Kind, type Tensor } from "../program/tensor.js";
+import {
+  BINDING_ALIGN,
+  byteMoments,
+  factorAlign,
+  floatMoments,
+  type ArenaMoments,
+  type MomentBits,
+} from "./moments.js";
 import type { AdapterSettings, ModuleShape, TargetedModule } from "./targets.js";
 
 export interface FactorTensors {
@@ -29,8 +37,7 @@ export interface AdapterArena {
   readonly decayEnd: number;
   readonly parameter: Tensor;
   readonly gradient: Tensor;
-  readonly firstMoment: Tensor;
-  readonly secondMoment: Tensor;
+  readonly moments: ArenaMoments;
 }
 
 export interface AdapterLayout {
@@ -41,18 +48,18 @@ export interface AdapterLayout {
   readonly parameterCount: number;
 }
 
-/** f32 elements in 256 bytes, the portable alignment of a binding's offset. */
-const ALIGN = 64;
-const aligned = (elements: number): number => Math.ceil(elements / ALIGN) * ALIGN;
+const aligned = (elements: number, to: number): number => Math.ceil(elements / to) * to;
 
 type Part = "a" | "b" | "magnitude";
 
-/** Lays out the adapters of the targeted modules. `layerOf` groups them into arenas. */
+/** Lays out the adapters of the targeted modules. `layerOf` groups them into arenas. `bits`: what the factors' moments are kept in. */
 export function adapterLayout<M extends ModuleShape>(
   targets: readonly TargetedModule<M>[],
   settings: AdapterSettings,
   layerOf: (module: M) => number,
+  bits: MomentBits = 32,
 ): AdapterLayout {
+  const align = factorAlign(bits);
   const modules = new Map<string, ModuleAdapter>();
   const arenas: AdapterArena[] = [];
   let parameterCount = 0;
@@ -63,15 +70,15 @@ export function adapterLayout<M extends ModuleShape>(
     let at = 0;
     for (const t of members) {
       offsets.set(`${t.module.path} a`, at);
-      at += aligned(t.rank * t.module.in);
+      at += aligned(t.rank * t.module.in, align);
       offsets.set(`${t.module.path} b`, at);
-      at += aligned(t.rank * t.module.out);
+      at += aligned(t.rank * t.module.out, align);
     }
     const decayEnd = at;
     if (settings.useDora) {
       for (const t of members) {
         offsets.set(`${t.module.path} magnitude`, at);
-        at += aligned(t.module.out);
+        at += aligned(t.module.out, BINDING_ALIGN);
       }
     }
     const elements = at;
@@ -109,14 +116,12 @@ export function adapterLayout<M extends ModuleShape>(
         gradients: factors("gradient", "gradient", t),
       });
     }
-    arenas.push({
-      elements,
-      decayEnd,
-      parameter: whole("adapter", "adapter"),
-      gradient: whole("gradient", "gradient"),
-      firstMoment: tensor(`first moment.${layer}`, [elements], "f32", "moment"),
-      secondMoment: tensor(`second moment.${layer}`, [elements], "f32", "moment"),
-    });
+    const [parameter, gradient] = [whole("adapter", "adapter"), whole("gradient", "gradient")];
+    const moments =
+      bits === 8
+        ? byteMoments(layer, { parameter, gradient, decayEnd, elements })
+        : floatMoments(layer, elements);
+    arenas.push({ elements, decayEnd, parameter, gradient, moments });
   }
   return { settings, modules, arenas, parameterCount };
 }

@@ -235,7 +235,7 @@ export const KEYS = {
   max_grad_norm: optimization({ ...positive, help: "gradients are scaled down to this norm", fallback: 1 }),
   optimizer: optimization({
     ...choice("adamw", "adamw8bit"),
-    help: "adamw8bit keeps its moments in 8 bits: a quarter of their memory",
+    help: "adamw8bit keeps the moments of A and B in 8 bits: a quarter of their memory",
     fallback: "adamw",
   }),
   seed: optimization({

@@ -11,7 +11,6 @@ interface Unsupported {
 
 export const UNSUPPORTED: readonly Unsupported[] = [
   { key: "compute_dtype", isAsked: (c) => c.compute_dtype === "f16", instead: "use f32 or auto" },
-  { key: "optimizer", isAsked: (c) => c.optimizer === "adamw8bit", instead: "use adamw" },
   { key: "dropout", isAsked: (c) => c.dropout > 0, instead: "use 0" },
   {
     key: "revision",

@@ -1,6 +1,7 @@
 /** All kernels: what tests go through, so that none is without a twin, a cost and a variant for any adapter. */
 import type { Kernel } from "../program/kernel.js";
 import { adamw, clip, gradientNorm } from "./adamw.js";
+import { adamw8bit } from "./adamw8bit.js";
 import { attentionBackwardKv, attentionBackwardQ, attentionDelta, attentionForward } from "./attention.js";
 import { convertRows } from "./convert_rows.js";
 import { copyRows } from "./copy_rows.js";
@@ -54,4 +55,5 @@ export const ALL_KERNELS: readonly Kernel[] = [
   gradientNorm,
   clip,
   adamw,
+  adamw8bit,
 ];

@@ -2,38 +2,10 @@
  * Double quantisation of block maxima (QLoRA, section 3) as bitsandbytes: the mean is taken away, then blocks of 256 are
  * coded in 8 bits with the signed dynamic map (Dettmers, arXiv 1511.04561).
  */
+import { DYNAMIC_MAP, nearestEntry } from "./dynamic.js";
 
 const BLOCK = 256;
 const { fround } = Math;
-
-/** torch.linspace(0.1, 1, points) in f32: from both ends towards the middle, each a fused multiply-add. */
-function linspace(points: number): number[] {
-  const [start, end] = [fround(0.1), 1];
-  const step = fround((end - start) / (points - 1));
-  return Array.from({ length: points }, (_, i) =>
-    fround(i < points / 2 ? start + step * i : end - step * (points - 1 - i)),
-  );
-}
-
-/**
- * bitsandbytes' create_dynamic_map(signed, 7 exponent bits, 8 bits): for each power of ten from 1e-6 to 1 twice as many
- * steps as for the one before, in both signs; then 0 and 1.
- */
-function dynamicMap(): Float32Array {
-  const entries = [0, 1];
-  for (let i = 0; i < 7; i++) {
-    const scale = fround(10 ** (i - 6));
-    const edges = linspace(2 ** i + 1);
-    for (let k = 0; k + 1 < edges.length; k++) {
-      const middle = fround(fround(edges[k]! + edges[k + 1]!) / 2);
-      entries.push(fround(scale * middle), fround(-scale * middle));
-    }
-  }
-  return Float32Array.from(entries).sort();
-}
-
-/** The 256 entries of the 8-bit map, rising from -0.99296874 to 1; entry 127 is 0. */
-export const DYNAMIC_MAP: Float32Array = dynamicMap();
 
 /** How bitsandbytes picks a code: published checkpoints were mostly made by "cuda"; the two differ in about 1 of 550. */
 export type AbsmaxRule = "cuda" | "cpu";
@@ -45,25 +17,6 @@ export interface DoubleAbsmax {
   readonly nestedAbsmax: Float32Array;
   /** The mean of absmax, an f32 number. */
   readonly offset: number;
-}
-
-/** The search of bitsandbytes' CUDA kernel: the nearest entry; its path decides on a midpoint. */
-function nearestEntry(x: number): number {
-  let pivot = 127;
-  let below = 0;
-  let above = 255;
-  for (let step = 64; step > 0; step >>= 1) {
-    if (x > DYNAMIC_MAP[pivot]!) {
-      below = pivot;
-      pivot += step;
-    } else {
-      above = pivot;
-      pivot -= step;
-    }
-  }
-  const value = DYNAMIC_MAP[pivot]!;
-  if (x > value) return x > fround(fround(DYNAMIC_MAP[above]! + value) * 0.5) ? above : pivot;
-  return x < fround(fround(DYNAMIC_MAP[below]! + value) * 0.5) ? below : pivot;
 }
 
 let cpuTable: Uint8Array | undefined;
@@ -106,7 +59,7 @@ export function quantizeAbsmax(
   const codes = new Uint8Array(absmax.length);
   const nestedAbsmax = new Float32Array(Math.ceil(absmax.length / BLOCK));
   const centred = absmax.map((value) => value - offset);
-  const entry = rule === "cuda" ? nearestEntry : cpuEntry;
+  const entry = rule === "cuda" ? (x: number) => nearestEntry(DYNAMIC_MAP, x) : cpuEntry;
   for (let block = 0; block < nestedAbsmax.length; block++) {
     const start = block * BLOCK;
     const end = Math.min(absmax.length, start + BLOCK);

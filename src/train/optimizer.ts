@@ -1,9 +1,16 @@
-/** The optimizer program: gradient norm, clipping, AdamW over the adapter arenas; and the scalars it reads. */
-import type { AdapterLayout } from "../adapter/layout.js";
+/** The optimizer program: gradient norm, clipping, AdamW over the adapter arenas; and the scalars and tables it reads. */
+import type { AdapterArena, AdapterLayout } from "../adapter/layout.js";
+import { MOMENT_MAPS, MOMENT_MAP_VALUES, type MomentBits } from "../adapter/moments.js";
 import { callAdamw, callClip, callGradientNorm, NORM_PARTIALS } from "../kernels/adamw.js";
+import { callAdamw8bit } from "../kernels/adamw8bit.js";
 import type { StreamTensors } from "../model/programs.js";
-import type { Program } from "../program/kernel.js";
-import { tensor } from "../program/tensor.js";
+import type { Call, Program } from "../program/kernel.js";
+import { tensor, type Tensor } from "../program/tensor.js";
+
+export type OptimizerName = "adamw" | "adamw8bit";
+
+/** What the moments of A and B are kept in; those of magnitudes are f32 always. */
+export const MOMENT_BITS: Readonly<Record<OptimizerName, MomentBits>> = { adamw: 32, adamw8bit: 8 };
 
 /** One optimizer step over all arenas. Gradients are zero afterwards. */
 export function optimizerProgram(layout: AdapterLayout, stream: StreamTensors): Program {
@@ -20,23 +27,49 @@ export function optimizerProgram(layout: AdapterLayout, stream: StreamTensors): 
         ),
       ),
       callClip("clip", { partials, step, totals }, { count: layout.arenas.length * NORM_PARTIALS }),
-      ...layout.arenas.map((arena) =>
-        callAdamw(
-          `adamw ${arena.parameter.name}`,
-          {
-            parameter: arena.parameter,
-            gradient: arena.gradient,
-            first_moment: arena.firstMoment,
-            second_moment: arena.secondMoment,
-            step,
-            totals,
-          },
-          { count: arena.elements, decayEnd: arena.decayEnd },
-        ),
-      ),
+      ...layout.arenas.flatMap((arena) => updateCalls(arena, { step, totals })),
     ],
   };
 }
+
+/** AdamW over one arena: in one call, or in 8 bits over the factors and in f32 over the magnitudes. */
+function updateCalls(
+  arena: AdapterArena,
+  scalars: { readonly step: Tensor; readonly totals: Tensor },
+): readonly Call[] {
+  const { parameter, gradient, moments, elements, decayEnd } = arena;
+  const label = `adamw ${parameter.name}`;
+  if (moments.bits === 32) {
+    const tensors = { parameter, gradient, first_moment: moments.first, second_moment: moments.second };
+    return [callAdamw(label, { ...tensors, ...scalars }, { count: elements, decayEnd })];
+  }
+  const { codes, absmax, magnitudes } = moments;
+  const factors = callAdamw8bit(
+    label,
+    { parameter, gradient, codes, absmax, maps: MOMENT_MAPS, ...scalars },
+    { count: decayEnd },
+  );
+  if (!magnitudes) return [factors];
+  const { first: first_moment, second: second_moment } = magnitudes;
+  const tail = {
+    parameter: magnitudes.parameter,
+    gradient: magnitudes.gradient,
+    first_moment,
+    second_moment,
+  };
+  return [
+    factors,
+    callAdamw(
+      `adamw ${tail.parameter.name}`,
+      { ...tail, ...scalars },
+      { count: magnitudes.elements, decayEnd: 0 },
+    ),
+  ];
+}
+
+/** What the host writes once before the first step. */
+export const optimizerTables = (layout: AdapterLayout): readonly (readonly [Tensor, Float32Array])[] =>
+  layout.arenas.some((arena) => arena.moments.bits === 8) ? [[MOMENT_MAPS, MOMENT_MAP_VALUES]] : [];
 
 export const BETA1 = 0.9;
 export const BETA2 = 0.999;

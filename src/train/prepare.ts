@@ -13,6 +13,7 @@ import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
 import { fitMemory, type PlannedRun, type RunShape } from "./memory.js";
+import { MOMENT_BITS } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
 
 export interface PreparedRun extends Omit<PlannedRun, "settings"> {
@@ -44,7 +45,8 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
   const { arch, ...storage } = await readModel(settings);
   const adapter = adapterSettings(settings);
-  const layout = adapterLayout(checkedTargetModules(allModules(arch), adapter), adapter, (m) => m.layer);
+  const targets = checkedTargetModules(allModules(arch), adapter);
+  const layout = adapterLayout(targets, adapter, (m) => m.layer, MOMENT_BITS[settings.optimizer]);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
   const { init_adapter: initial } = settings;
   if (initial !== undefined) adapterFromPeft(layout, await readPeftAdapter(initial), initial);

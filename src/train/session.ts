@@ -12,7 +12,7 @@ import type { Program } from "../program/kernel.js";
 import { RandomSource } from "../program/random.js";
 import { cacheFolder, chooseFrom, tune } from "../program/tuner.js";
 import { RunHost } from "./run_host.js";
-import { stepScalars } from "./optimizer.js";
+import { optimizerTables, stepScalars } from "./optimizer.js";
 import type { PreparedRun } from "./prepare.js";
 
 export interface StepNumbers {
@@ -73,6 +73,7 @@ export class TrainingSession {
     const session = new TrainingSession(run, executor, host);
     const rowSquares = await loadModel(run.settings.model, run.model, host.layers.before(executor), onBytes);
     await session.#startAdapter(rowSquares);
+    for (const [t, values] of optimizerTables(run.layout)) await executor.write(t, bytesOf(values));
     await executor.idle();
     return session;
   }

@@ -1,6 +1,7 @@
 /** What a training run is told: the finetune keys, already checked (see the config schema for their meaning). */
 import type { GradientCheckpointing } from "../model/programs.js";
 import type { TuneMode } from "../program/tuner.js";
+import type { OptimizerName } from "./optimizer.js";
 import type { Scheduler } from "./schedule.js";
 
 export interface TrainingSettings {
@@ -33,6 +34,7 @@ export interface TrainingSettings {
   readonly warmup_ratio: number;
   readonly weight_decay: number;
   readonly max_grad_norm: number;
+  readonly optimizer: OptimizerName;
   readonly gradient_checkpointing: GradientCheckpointing;
   readonly checkpoint_dtype: "auto" | "f32" | "bf16";
   readonly checkpoint_place: "auto" | "gpu" | "host";

@@ -219,7 +219,6 @@ describe("resolveFinetuneConfig", () => {
   it("refuses what this version cannot do, all of the list", async () => {
     const asked: Record<string, unknown> = {
       compute_dtype: "f16",
-      optimizer: "adamw8bit",
       dropout: 0.1,
       revision: "v2",
       save_steps: 5,

@@ -24,8 +24,13 @@ afterAll(async () => {
 /** All calls of training, evaluation and generation with the golden models, in several storages. */
 async function callsOfPrograms(): Promise<readonly Call[]> {
   const calls: Call[] = [];
-  for (const name of ["dora_llama", "qdora_llama_dq", "qdora_qwen2", "qlora_llama"]) {
-    const run = await prepareRun(await goldenConfig(join(FIXTURES, "training", name)));
+  for (const [name, optimizer] of [
+    ["dora_llama", "adamw"],
+    ["qdora_llama_dq", "adamw8bit"],
+    ["qdora_qwen2", "adamw"],
+    ["qlora_llama", "adamw"],
+  ] as const) {
+    const run = await prepareRun({ ...(await goldenConfig(join(FIXTURES, "training", name))), optimizer });
     const sizes = { N: run.capacity, capacity: run.capacity, checkpointing: "full" as const };
     const generation = generationTensors(run.model, 64, 16);
     calls.push(

@@ -64,43 +64,65 @@ export interface Comparison {
   readonly only?: readonly string[];
 }
 
-/** Asserts that every accepted variant gives the twin's numbers; returns the names of the variants that ran. */
-export async function compareWithTwin(gpu: Gpu, call: Call, how: Comparison): Promise<readonly string[]> {
+/** What a call leaves in the tensors that it writes, by binding name. */
+export type Written = Readonly<Record<string, NumberArray>>;
+
+const writtenBindings = (call: Call): readonly (readonly [string, Tensor])[] =>
+  Object.entries(call.tensors).filter(([name]) => call.kernel.bindings[name] !== "read");
+
+/** Runs a call by its f64 twin. Tensors without data start as zeros. */
+export function runTwin(call: Call, data: Comparison["data"]): Written {
   const memory = new ReferenceMemory();
-  const bindings = Object.entries(call.tensors);
-  for (const [name, t] of bindings) {
-    const data = how.data[name];
-    if (data) memory.load(t, bytesOf(data));
+  for (const [name, t] of Object.entries(call.tensors)) {
+    const values = data[name];
+    if (values) memory.load(t, bytesOf(values));
   }
+  runReference({ name: "one call", calls: [call] }, memory);
+  return Object.fromEntries(writtenBindings(call).map(([name, t]) => [name, memory.array(t)]));
+}
+
+/** Runs a call in every variant that the adapter accepts (or `only` some). @returns what each wrote, by its name */
+export async function runVariants(
+  gpu: Gpu,
+  call: Call,
+  data: Comparison["data"],
+  only?: readonly string[],
+): Promise<ReadonlyMap<string, Written>> {
   const program = { name: "one call", calls: [call] };
-  runReference(program, memory);
   const plan = planMemory([program], 1 << 16);
-  const names: string[] = [];
+  const results = new Map<string, Written>();
   for (const variant of acceptedVariants(call, gpu)) {
-    if (how.only && !how.only.includes(variant.name)) continue;
+    if (only && !only.includes(variant.name)) continue;
     const executor = await Executor.allocate(gpu, plan);
     await executor.load([program], () => variant);
-    for (const [name, t] of bindings) {
-      const data = how.data[name];
-      await executor.write(t, data ? bytesOf(data) : new Uint8Array(tensorBytes(t)));
+    for (const [name, t] of Object.entries(call.tensors)) {
+      const values = data[name];
+      await executor.write(t, values ? bytesOf(values) : new Uint8Array(tensorBytes(t)));
     }
     await executor.run(program, { afterUpdate: true });
-    for (const [name, t] of bindings) {
-      if (call.kernel.bindings[name] === "read") continue;
+    const written: Record<string, NumberArray> = {};
+    for (const [name, t] of writtenBindings(call)) {
       const got = new ReferenceMemory();
       got.load(t, new Uint8Array(await executor.read(t)));
-      expectClose(
-        got.array(t),
-        memory.array(t),
-        how.tolerance,
-        `${call.kernel.name}/${variant.name} ${name}`,
-      );
+      written[name] = got.array(t);
     }
     await executor.release();
-    names.push(variant.name);
+    results.set(variant.name, written);
   }
-  expect(names.length).toBeGreaterThan(0);
-  return names;
+  expect(results.size).toBeGreaterThan(0);
+  return results;
+}
+
+/** Asserts that every accepted variant gives the twin's numbers; returns the names of the variants that ran. */
+export async function compareWithTwin(gpu: Gpu, call: Call, how: Comparison): Promise<readonly string[]> {
+  const want = runTwin(call, how.data);
+  const results = await runVariants(gpu, call, how.data, how.only);
+  for (const [variant, got] of results) {
+    for (const [name, values] of Object.entries(want)) {
+      expectClose(got[name]!, values, how.tolerance, `${call.kernel.name}/${variant} ${name}`);
+    }
+  }
+  return [...results.keys()];
 }
 
 /** Largest difference relative to the largest wanted element. */

@@ -9,7 +9,8 @@ import { openCheckpoint, readAsF32 } from "../../src/formats/checkpoint.js";
 import { writeSafetensors, type TensorToWrite } from "../../src/formats/safetensors.js";
 import { readArchitecture } from "../../src/model/config.js";
 import { allModules } from "../../src/model/modules.js";
-import { DYNAMIC_MAP, quantizeAbsmax } from "../../src/quant/double.js";
+import { quantizeAbsmax } from "../../src/quant/double.js";
+import { DYNAMIC_MAP } from "../../src/quant/dynamic.js";
 import { NF4_TABLE, quantizeNf4 } from "../../src/quant/nf4.js";
 
 const BLOCK = 64;
