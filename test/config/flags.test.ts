@@ -76,7 +76,9 @@ describe("addFinetuneFlags", () => {
         ..."--max-grad-norm 0.3 --optimizer adamw --seed 11 --eval-steps 4 --logging-steps 2 --gradient-checkpointing none".split(
           " ",
         ),
-        ..."--memory-limit 2GB --device software --tune off --dry-run --revision main".split(" "),
+        ..."--checkpoint-dtype bf16 --checkpoint-place host --stream-layers 3 --layer-cache disk --token-chunk 64 --quant-head nf4 --memory-limit 2GB --device software --tune off --dry-run --revision main".split(
+          " ",
+        ),
       ),
     );
     expect(config).toEqual({
@@ -86,6 +88,7 @@ describe("addFinetuneFlags", () => {
       init_adapter: "a",
       quant: "none",
       double_quant: false,
+      quant_head: "nf4",
       compute_dtype: "f32",
       use_dora: false,
       use_rslora: true,
@@ -119,6 +122,11 @@ describe("addFinetuneFlags", () => {
       save_total_limit: undefined,
       resume: false,
       gradient_checkpointing: "none",
+      checkpoint_dtype: "bf16",
+      checkpoint_place: "host",
+      stream_layers: 3,
+      layer_cache: "disk",
+      token_chunk: 64,
       memory_limit: 2e9,
       device: "software",
       tune: "off",

@@ -5,7 +5,8 @@ import { adapterFromPeft } from "../../src/adapter/peft.js";
 import type { FinetuneConfig } from "../../src/config/resolve.js";
 import { readPeftAdapter } from "../../src/formats/peft.js";
 import { loadModel } from "../../src/model/load.js";
-import { microBatchProgram } from "../../src/model/programs.js";
+import { HostEmbedding } from "../../src/model/host_embedding.js";
+import { EMBEDDING_ROWS, microBatchProgram } from "../../src/model/programs.js";
 import { ReferenceMemory, runReference } from "../../src/program/reference.js";
 import type { Tensor } from "../../src/program/tensor.js";
 import { optimizerProgram, stepScalars } from "../../src/train/optimizer.js";
@@ -32,6 +33,7 @@ async function trainByReference(
 ): Promise<{ steps: readonly GoldenStep[]; gradients: Values; adapter: Values }> {
   const run = await prepareRun(config);
   const { stream, layout, capacity } = run;
+  const embedding = await HostEmbedding.open(config.model, run.arch);
   const memory = new ReferenceMemory();
   await loadModel(config.model, run.model, { write: (t, bytes, offset) => memory.load(t, bytes, offset) });
   const start = adapterFromPeft(layout, await readPeftAdapter(config.init_adapter!), "init");
@@ -83,16 +85,17 @@ async function trainByReference(
         ),
       );
       memory.load(stream.labels, bytesOf(batch.labels));
-      runReference(
-        microBatchProgram(run.model, stream, { N: batch.tokens, capacity, checkpointing: "full" }),
-        memory,
-      );
+      const rows = await embedding.rows(batch.inputIds);
+      const sizes = { N: batch.tokens, capacity, checkpointing: "full" as const, storage: run.storage };
+      const host = new Map([[EMBEDDING_ROWS, bytesOf(rows)]]);
+      runReference(microBatchProgram(run.model, stream, sizes), memory, { afterUpdate: true, host });
     }
     if (step === 0) gradients = read(byPeftName(layout, "gradients"));
     runReference(optimizer, memory);
     const totals = memory.array(stream.totals);
     steps.push({ loss: totals[0]! / scored, grad_norm: totals[1]!, learning_rate: learningRate });
   }
+  await embedding.close();
   return { steps, gradients, adapter: read(byPeftName(layout, "parameters")) };
 }
 
