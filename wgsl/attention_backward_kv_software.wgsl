@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       for (var i = lane; i < QUERIES * QUADS; i += LANES) {
         let source = (min(t0 + i / QUADS, last) * HEADS + head) * QUADS + i % QUADS;
         queries[i] = q_quad(source);
-        gradients[i] = d_o[source];
+        gradients[i] = d_o_quad(source);
       }
       for (var i = lane; i < QUERIES; i += LANES) {
         let source = min(t0 + i, last) * HEADS + head;

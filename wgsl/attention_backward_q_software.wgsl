@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let delta#{r} = statistics[at#{r}].y;
 #for c in 0..HEAD_DIM / 4
   let q#{r}_#{c} = q_quad(at#{r} * QUADS + #{c}u) * sizes.scale;
-  let g#{r}_#{c} = d_o[at#{r} * QUADS + #{c}u];
+  let g#{r}_#{c} = d_o_quad(at#{r} * QUADS + #{c}u);
   var d#{r}_#{c} = vec4f();
 #endfor
 #endfor

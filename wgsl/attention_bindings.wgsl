@@ -27,7 +27,9 @@ struct Sizes {
 #endif
 @group(0) @binding(4) var<storage, read> spans: array<vec2u>; // [rows] start and end of the row's sequence
 #if BACKWARD
-#if VEC4
+#if BF16
+@group(0) @binding(5) var<storage, read> d_o: array<vec2u>; // [N, HEADS, D / 4] four bf16
+#elif VEC4
 @group(0) @binding(5) var<storage, read> d_o: array<vec4f>; // [N, HEADS, D / 4]
 #else
 @group(0) @binding(5) var<storage, read> d_o: array<f32>; // [N, HEADS, D]
@@ -62,6 +64,11 @@ fn k_quad(i: u32) -> vec4f {
 fn v_quad(i: u32) -> vec4f {
   return unpack(v[i]);
 }
+#if BACKWARD
+fn d_o_quad(i: u32) -> vec4f {
+  return unpack(d_o[i]);
+}
+#endif
 #elif VEC4
 
 fn q_quad(i: u32) -> vec4f {
@@ -73,4 +80,9 @@ fn k_quad(i: u32) -> vec4f {
 fn v_quad(i: u32) -> vec4f {
   return v[i];
 }
+#if BACKWARD
+fn d_o_quad(i: u32) -> vec4f {
+  return d_o[i];
+}
+#endif
 #endif

@@ -11,7 +11,7 @@ fn load_v(at: u32, d: u32) -> vec4f {
 }
 #if BACKWARD
 fn load_d_o(at: u32, d: u32) -> vec4f {
-  return select(vec4f(), d_o[(at + d) / 4u], d < D);
+  return select(vec4f(), d_o_quad((at + d) / 4u), d < D);
 }
 #endif
 #else

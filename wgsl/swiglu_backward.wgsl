@@ -1,4 +1,5 @@
-// d_gate = dy up silu'(gate), d_up = dy silu(gate). One lane per element. Any adapter; limited by memory bandwidth.
+// d_gate = d up silu'(gate), and d, the gradient of y, becomes that of up: d silu(gate). One lane per element. Any adapter;
+// limited by memory bandwidth.
 const LANES = #{LANES}u;
 struct Sizes {
   count: u32,
@@ -6,9 +7,8 @@ struct Sizes {
 @group(0) @binding(0) var<uniform> sizes: Sizes;
 @group(0) @binding(1) var<storage, read> gate: array<f32>; // [count]
 @group(0) @binding(2) var<storage, read> up: array<f32>; // [count]
-@group(0) @binding(3) var<storage, read> dy: array<f32>; // [count]
+@group(0) @binding(3) var<storage, read_write> d: array<f32>; // [count]
 @group(0) @binding(4) var<storage, read_write> d_gate: array<f32>; // [count]
-@group(0) @binding(5) var<storage, read_write> d_up: array<f32>; // [count]
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -16,8 +16,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   if (i < sizes.count) {
     let g = gate[i];
     let sigmoid = 1.0 / (1.0 + exp(clamp(-g, -80.0, 80.0)));
-    let d = dy[i];
-    d_gate[i] = d * up[i] * sigmoid * (1.0 + g * (1.0 - sigmoid));
-    d_up[i] = d * g * sigmoid;
+    let dy = d[i];
+    d_gate[i] = dy * up[i] * sigmoid * (1.0 + g * (1.0 - sigmoid));
+    d[i] = dy * g * sigmoid;
   }
 }

@@ -27,15 +27,15 @@ export const swigluForward: Kernel = {
 
 export const swigluBackward: Kernel = {
   name: "swiglu_backward",
-  bindings: { gate: "read", up: "read", dy: "read", d_gate: "write", d_up: "write" },
+  bindings: { gate: "read", up: "read", d: "update", d_gate: "write" },
   variants: [element("swiglu_backward.wgsl")],
   twin(memory, call) {
-    const [gate, up, dy] = [bound(memory, "gate"), bound(memory, "up"), bound(memory, "dy")];
-    const [dGate, dUp] = [bound(memory, "d_gate"), bound(memory, "d_up")];
+    const [gate, up] = [bound(memory, "gate"), bound(memory, "up")];
+    const [d, dGate] = [bound(memory, "d"), bound(memory, "d_gate")];
     for (let i = 0; i < size(call, "count"); i++) {
       const s = sigmoid(gate[i]!);
-      dGate[i] = dy[i]! * up[i]! * s * (1 + gate[i]! * (1 - s));
-      dUp[i] = dy[i]! * gate[i]! * s;
+      dGate[i] = d[i]! * up[i]! * s * (1 + gate[i]! * (1 - s));
+      d[i] = d[i]! * gate[i]! * s;
     }
   },
   cost: (call) => ({ flops: 12 * size(call, "count"), bytes: 20 * size(call, "count") }),
@@ -50,15 +50,18 @@ export function callSwigluForward(
   return { kernel: swigluForward, label, tensors: { ...t }, sizes, options: {} };
 }
 
-/** @param t gate, up and dy as read; d_gate and d_up are overwritten: f32 [count] */
+/**
+ * @param t.gate, t.up f32 [count]
+ * @param t.d f32 [count] the gradient of y; afterwards that of up
+ * @param t.d_gate f32 [count], overwritten
+ */
 export function callSwigluBackward(
   label: string,
   t: {
     readonly gate: Tensor;
     readonly up: Tensor;
-    readonly dy: Tensor;
+    readonly d: Tensor;
     readonly d_gate: Tensor;
-    readonly d_up: Tensor;
   },
   sizes: { readonly count: number },
 ): Call {

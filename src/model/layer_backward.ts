@@ -8,14 +8,14 @@ import { callConvertRows } from "../kernels/convert_rows.js";
 import { callRmsNormBackward } from "../kernels/rms_norm.js";
 import { callSwigluBackward } from "../kernels/swiglu.js";
 import type { Call } from "../program/kernel.js";
-import { tensor, type Tensor } from "../program/tensor.js";
+import { tensor, type DType, type Tensor } from "../program/tensor.js";
 import { attentionSizes, isDora, LayerWalk, widths, type Kept } from "./layer.js";
 import { attentionInputs, inputNorm, lowerHalf } from "./layer_forward.js";
 import { chunkRows, f32Rows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
 
 interface WholeGradients {
-  /** Of attention's output. */
+  /** Of attention's output, stored as q, k and v are. */
   readonly dO: Tensor;
   readonly dK: Tensor;
   readonly dV: Tensor;
@@ -39,10 +39,10 @@ export function layerBackward(
   const walk = new LayerWalk(ctx, w, "again", kept);
   const { arch, N, storage } = ctx;
   const [, , Q, KV] = widths(ctx);
-  const whole = (name: string, width: number): Tensor =>
-    tensor(`${walk.label}.${name}`, [ctx.capacity, width]);
+  const whole = (name: string, width: number, dtype: DType = "f32"): Tensor =>
+    tensor(`${walk.label}.${name}`, [ctx.capacity, width], dtype);
   const g: WholeGradients = {
-    dO: whole("d_o", Q),
+    dO: whole("d_o", Q, storage.attention),
     dK: whole("d_k", KV),
     dV: whole("d_v", KV),
     statistics: whole("statistics", 2 * arch.heads),
@@ -80,7 +80,7 @@ function lowerHalfBackward(
 ): void {
   const { ctx, w, label, calls } = walk;
   const { arch } = ctx;
-  const [D, F] = widths(ctx);
+  const [D, F, Q] = widths(ctx);
   const { o_proj, gate_proj, up_proj, down_proj } = w.linears;
   const [x, unpacking] = checkpoints.rows(w.layer, c, "for the lower half");
   calls.push(...unpacking);
@@ -104,17 +104,19 @@ function lowerHalfBackward(
   calls.push(
     ...backwardCalls(down_proj, { x: a.act, p: walk.p("down_proj", c), dy: d, dx: dAct, ...down }, s),
   );
-  const [dGate, dUp, dH2] = [walk.work("d_gate", F, c), walk.work("d_up", F, c), walk.work("d_h2", D, c)];
+  const [dGate, dH2] = [walk.work("d_gate", F, c), walk.work("d_h2", D, c)];
+  const dOStored = chunkRows(g.dO, c);
+  const dO = dOStored.dtype === "f32" ? dOStored : walk.work("d_o f32", Q, c);
   calls.push(
     callSwigluBackward(
       `${label} swiglu`,
-      { gate: a.gate, up: a.up, dy: dAct, d_gate: dGate, d_up: dUp },
+      { gate: a.gate, up: a.up, d: dAct, d_gate: dGate },
       { count: c.N * F },
     ),
     ...backwardCalls(gate_proj, { x: a.h2, p: walk.p("gate_proj", c), y: a.gate, dy: dGate, dx: dH2 }, s),
     ...backwardCalls(
       up_proj,
-      { x: a.h2, p: walk.p("up_proj", c), y: a.up, dy: dUp, dx: dH2 },
+      { x: a.h2, p: walk.p("up_proj", c), y: a.up, dy: dAct, dx: dH2 },
       { ...s, accumulate: true },
     ),
     callRmsNormBackward(
@@ -130,17 +132,19 @@ function lowerHalfBackward(
         y: a.mid,
         residual: x,
         dy: d,
-        dx: chunkRows(g.dO, c),
+        dx: dO,
         ...(isDora(o_proj) && { e: walk.work("e_out", D, c) }),
       },
       s,
     ),
     callAttentionDelta(
       `${label} attention`,
-      { o: a.o, d_o: chunkRows(g.dO, c), lse: a.lse, statistics: chunkRows(g.statistics, c) },
+      { o: a.o, d_o: dO, lse: a.lse, statistics: chunkRows(g.statistics, c) },
       { N: c.N, heads: arch.heads, headDim: arch.headDim },
     ),
   );
+  if (dO !== dOStored)
+    calls.push(callConvertRows(`${label} d_o stored`, { x: dO, y: dOStored }, { N: c.N, width: Q }));
 }
 
 /** Attention's queries, q, k and v products and the input norm. */
@@ -194,27 +198,30 @@ function upperHalfBackward(
     );
     return [dx, x];
   };
-  const [dQRaw, qRaw] = dRaw("q", dQ, arch.heads, w.qNorm);
-  const [dKRaw, kRaw] = dRaw("k", dK, arch.kvHeads, w.kNorm);
-  const [v, unpacking] = isDora(v_proj)
-    ? f32Rows(`${label}[${c.first}].v`, walk.rows("v", KV, c, storage.attention), c.N)
-    : [dV, []];
-  const [x, inputs] = checkpoints.rows(w.layer, c, "for the upper half");
-  calls.push(...unpacking, ...inputs);
+  // The input is unpacked anew at the end, and every product's output right before it is needed: fewer rows at a time.
+  const [x, inputs] = checkpoints.rows(w.layer, c, "for the products");
+  calls.push(...inputs);
   const h = inputNorm(walk, x, c, "for backward");
   const dH = walk.work("d_h", D, c);
   const into = needsInput ? { dx: dH } : {};
   const s = { N: c.N, capacity: c.rows, name: `[${c.first}]` };
   const more = { ...s, accumulate: true };
+  const [dQRaw, qRaw] = dRaw("q", dQ, arch.heads, w.qNorm);
+  calls.push(...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, ...into }, s));
+  const [dKRaw, kRaw] = dRaw("k", dK, arch.kvHeads, w.kNorm);
+  calls.push(...backwardCalls(k_proj, { x: h, p: walk.p("k_proj", c), y: kRaw, dy: dKRaw, ...into }, more));
+  const [v, unpacking] = isDora(v_proj)
+    ? f32Rows(`${label}[${c.first}].v`, walk.rows("v", KV, c, storage.attention), c.N)
+    : [dV, []];
   calls.push(
-    ...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, ...into }, s),
-    ...backwardCalls(k_proj, { x: h, p: walk.p("k_proj", c), y: kRaw, dy: dKRaw, ...into }, more),
+    ...unpacking,
     ...backwardCalls(v_proj, { x: h, p: walk.p("v_proj", c), y: v, dy: dV, ...into }, more),
   );
   if (!needsInput) return;
+  const [again, unpackingAgain] = checkpoints.rows(w.layer, c, "for the input norm");
   const sizes = { rows: c.N, D, eps: arch.normEps, accumulate: true };
-  const dx = chunkRows(gradient, c);
-  calls.push(callRmsNormBackward(`${label} input norm`, { x, weight: w.inputNorm, dy: dH, dx }, sizes));
+  const t = { x: again, weight: w.inputNorm, dy: dH, dx: chunkRows(gradient, c) };
+  calls.push(...unpackingAgain, callRmsNormBackward(`${label} input norm`, t, sizes));
 }
 
 /** The magnitude's gradient wants the product before RoPE: turned back, in a copy, since other chunks still read the keys. */
