@@ -2,10 +2,12 @@
 /** The command line: one file per command in commands/. */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { addBench } from "./commands/bench.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
+import { addPlan } from "./commands/plan.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -31,7 +33,7 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-for (const add of [addFinetune, addGenerate, addInspect, addDoctor]) add(program);
+for (const add of [addFinetune, addPlan, addGenerate, addInspect, addDoctor, addBench]) add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
 }

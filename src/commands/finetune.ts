@@ -29,6 +29,9 @@ function describeRun(run: PreparedRun): string {
     `steps: ${run.totalSteps}, micro-batches of up to ${run.capacity} tokens`,
     `memory on the GPU (exact): ${formatBytes(run.plan.totalBytes)}`,
     planTable(run.plan),
+    ...(run.host.size > 0
+      ? [`on the host: ${[...run.host].map(([what, bytes]) => `${what} ${formatBytes(bytes)}`).join(", ")}`]
+      : []),
   ].join("\n");
 }
 
@@ -37,7 +40,11 @@ async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
   const run = await prepareRun(config);
   process.stderr.write(`${describeRun(run)}\n`);
   checkMemoryLimit(run);
-  if (json) process.stdout.write(`${JSON.stringify(planJson(run.plan))}\n`);
+  if (!json) return;
+  const { memory_limit: limit, model: name } = config;
+  process.stdout.write(
+    `${JSON.stringify(planJson({ name, config, shape: run.shape, run, limit, savings: [] }))}\n`,
+  );
 }
 
 /** Runs the training with everything that listens to it, and writes the output folder at its regular end. */

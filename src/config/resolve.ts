@@ -15,11 +15,13 @@ type Values = Map<KeyName, unknown>;
 /**
  * @param flags by key: `learning_rate`, or `learningRate` as commander writes it; texts are read as on a command line
  * @param yamlPath a file with the same keys; null means default, paths are relative to the current folder
+ * @param optional required keys that may be left out here; they become ""
  * @throws QdoraError (exit 2) for unknown keys, wrong types, values out of range, missing keys
  */
 export async function resolveFinetuneConfig(
   flags: Readonly<Record<string, unknown>>,
   yamlPath?: string,
+  optional: readonly KeyName[] = [],
 ): Promise<FinetuneConfig> {
   const fromFile: Values =
     yamlPath === undefined
@@ -29,6 +31,7 @@ export async function resolveFinetuneConfig(
   const values = Object.fromEntries(
     KEY_NAMES.map((name) => [name, fromFlags.get(name) ?? fromFile.get(name) ?? keyOf(name).fallback]),
   );
+  for (const name of optional) values[name] ??= "";
   const missing = KEY_NAMES.filter((name) => keyOf(name).isRequired && values[name] === undefined);
   if (missing.length > 0) {
     throw new QdoraError(
@@ -42,7 +45,7 @@ export async function resolveFinetuneConfig(
   const checked = values as unknown as FinetuneConfig;
   const config: FinetuneConfig = { ...checked, alpha: checked.alpha ?? 2 * checked.rank };
   refuseUnsupported(config);
-  await refuseFile(config.output_dir);
+  if (config.output_dir !== "") await refuseFile(config.output_dir);
   return config;
 }
 

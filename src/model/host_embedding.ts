@@ -4,12 +4,13 @@ import type { TensorEntry } from "../formats/safetensors.js";
 import type { Architecture } from "./config.js";
 import { findEntry } from "./entries.js";
 import { EMBEDDING_NAME } from "./load.js";
+import type { EmbeddingRows } from "./source.js";
 import { checkFinite, valueBytes, Widener } from "./stored_values.js";
 
 /** Reads that are under way together. */
 const READS = 32;
 
-export class HostEmbedding {
+export class HostEmbedding implements EmbeddingRows {
   readonly #checkpoint: Checkpoint;
   readonly #entry: TensorEntry;
   readonly #width: number;

@@ -161,6 +161,22 @@ export class Executor {
     return best;
   }
 
+  /** Bytes per second from host to GPU, into the largest buffer. Only before anything of worth is there. */
+  async measureUpload(): Promise<number> {
+    const index = this.plan.buffers.reduce(
+      (best, b, i, all) => (b.bytes > (all[best]?.bytes ?? 0) ? i : best),
+      0,
+    );
+    const bytes = Math.min(32 << 20, this.plan.buffers[index]?.bytes ?? 0) & ~3;
+    const data = new Uint8Array(bytes);
+    await this.#uploader.write(this.#buffer(index), 0, data);
+    await this.#uploader.flush();
+    const start = performance.now();
+    await this.#uploader.write(this.#buffer(index), 0, data);
+    await this.#uploader.flush();
+    return bytes / ((performance.now() - start) / 1000);
+  }
+
   /** The name of the variant that runs each call of a loaded program. */
   variants(programName: string): readonly string[] {
     return this.#loaded(programName).bound.map((b) => b?.variant.name ?? "transfer");

@@ -18,6 +18,7 @@ import type { TrainingSettings } from "./settings.js";
 
 export interface PreparedRun extends Omit<PlannedRun, "settings"> {
   readonly settings: TrainingSettings;
+  readonly shape: RunShape;
   readonly arch: Architecture;
   readonly tokenizer: Tokenizer | undefined;
   readonly dataset: Dataset;
@@ -44,9 +45,7 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 /** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
 export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
   const { arch, ...storage } = await readModel(settings);
-  const adapter = adapterSettings(settings);
-  const targets = checkedTargetModules(allModules(arch), adapter);
-  const layout = adapterLayout(targets, adapter, (m) => m.layer, MOMENT_BITS[settings.optimizer]);
+  const layout = layoutOf(arch, settings);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
   const { init_adapter: initial } = settings;
   if (initial !== undefined) adapterFromPeft(layout, await readPeftAdapter(initial), initial);
@@ -64,14 +63,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     seed: settings.seed,
   });
   const positions = longestRow(dataset);
-  if (positions > arch.maxPositions) {
-    throw new QdoraError(
-      "max_seq_length",
-      `the longest row has ${positions} tokens (limit ${arch.maxPositions}, the positions of this model)`,
-      `use --max-seq-length ${arch.maxPositions} or less`,
-      { exitCode: 2 },
-    );
-  }
+  checkPositions(arch, positions);
   const perEpoch = stepsPerEpoch(
     dataset.units.length,
     settings.batch_size,
@@ -90,6 +82,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   return {
     ...fitMemory(shape, settings, settings.memory_limit),
     settings,
+    shape,
     arch,
     tokenizer: usable,
     dataset,
@@ -108,12 +101,32 @@ export function checkMemoryLimit(run: PreparedRun): void {
   throw new QdoraError(
     "memory_limit",
     `the plan needs ${run.plan.totalBytes} bytes on the GPU (limit ${limit})`,
-    "lower max_seq_length, batch_size or rank, or use gradient_checkpointing full; `--dry-run` shows the plan",
+    "`qdora plan` with the same keys lists what would make it fit",
+  );
+}
+
+/** The adapters that the settings ask for. @throws QdoraError naming the key */
+export function layoutOf(arch: Architecture, settings: TrainingSettings): AdapterLayout {
+  const adapter = adapterSettings(settings);
+  const targets = checkedTargetModules(allModules(arch), adapter);
+  return adapterLayout(targets, adapter, (m) => m.layer, MOMENT_BITS[settings.optimizer]);
+}
+
+/** @throws QdoraError where rows are longer than the model's positions */
+export function checkPositions(arch: Architecture, positions: number): void {
+  if (positions <= arch.maxPositions) return;
+  throw new QdoraError(
+    "max_seq_length",
+    `the longest row has ${positions} tokens (limit ${arch.maxPositions}, the positions of this model)`,
+    `use --max-seq-length ${arch.maxPositions} or less`,
+    { exitCode: 2 },
   );
 }
 
 /** Shapes of the model and how its weights are stored; all headers are checked. */
-async function readModel(settings: TrainingSettings) {
+export async function readModel(
+  settings: TrainingSettings,
+): Promise<Pick<RunShape, "arch" | "linear" | "table" | "head">> {
   const checkpoint = await openCheckpoint(settings.model);
   try {
     const arch = await readArchitecture(settings.model);

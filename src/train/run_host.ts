@@ -1,21 +1,21 @@
 /** The host's side of a run: embedding rows of the micro-batch at hand, streamed layers, layer inputs that wait for backward. */
-import { HostEmbedding } from "../model/host_embedding.js";
 import { LayerCache } from "../model/layer_cache.js";
 import { EMBEDDING_ROWS, layerBytesName } from "../model/programs.js";
 import { checkpointName } from "../model/stream.js";
+import type { EmbeddingRows, ModelSource } from "../model/source.js";
 import type { HostStore } from "../program/transfer.js";
-import type { PreparedRun } from "./prepare.js";
+import type { SessionRun } from "./session.js";
 
 export class RunHost implements HostStore {
   /** Streamed layers; the loader fills it. */
   readonly layers: LayerCache;
-  readonly #embedding: HostEmbedding | undefined;
+  readonly #embedding: EmbeddingRows | undefined;
   readonly #layerNames: ReadonlyMap<string, number>;
   readonly #checkpoints = new Map<string, Uint8Array>();
   readonly #checkpointBytes: number;
   #tokens = new Int32Array();
 
-  private constructor(run: PreparedRun, layers: LayerCache, embedding: HostEmbedding | undefined) {
+  private constructor(run: SessionRun, layers: LayerCache, embedding: EmbeddingRows | undefined) {
     this.layers = layers;
     this.#embedding = embedding;
     this.#layerNames = new Map(run.model.layers.map((w) => [layerBytesName(w.layer), w.layer]));
@@ -24,15 +24,11 @@ export class RunHost implements HostStore {
   }
 
   /** @param cacheFolder where `layer_cache: disk` puts its file */
-  static async open(run: PreparedRun, cacheFolder: string): Promise<RunHost> {
+  static async open(run: SessionRun, source: ModelSource, cacheFolder: string): Promise<RunHost> {
     const { settings, model, storage, arch } = run;
     const folder = settings.layer_cache === "disk" && model.ring ? cacheFolder : undefined;
     const layers = await LayerCache.create(model, folder);
-    return new RunHost(
-      run,
-      layers,
-      storage.hostEmbedding ? await HostEmbedding.open(settings.model, arch) : undefined,
-    );
+    return new RunHost(run, layers, storage.hostEmbedding ? await source.openEmbedding(arch) : undefined);
   }
 
   /** The tokens whose embedding rows the next program asks for. */

@@ -5,7 +5,8 @@ import type { MicroBatch } from "../data/batch.js";
 import { QdoraError } from "../formats/error.js";
 import { readPeftAdapter } from "../formats/peft.js";
 import type { Gpu } from "../gpu/device.js";
-import { loadModel, type RowSquares } from "../model/load.js";
+import type { RowSquares } from "../model/load.js";
+import { folderSource, type ModelSource } from "../model/source.js";
 import { evaluationProgram, microBatchProgram } from "../model/programs.js";
 import { Executor } from "../program/executor.js";
 import type { Program } from "../program/kernel.js";
@@ -13,6 +14,7 @@ import { RandomSource } from "../program/random.js";
 import { cacheFolder, chooseFrom, tune } from "../program/tuner.js";
 import { RunHost } from "./run_host.js";
 import { optimizerTables, stepScalars } from "./optimizer.js";
+import type { PlannedRun } from "./memory.js";
 import type { PreparedRun } from "./prepare.js";
 
 export interface StepNumbers {
@@ -23,21 +25,30 @@ export interface StepNumbers {
 /** Random streams of one seed. */
 const ADAPTER_STREAM = 1;
 
+/** What a session needs to know of a run. */
+export type SessionRun = Pick<
+  PreparedRun,
+  "settings" | "arch" | "layout" | "capacity" | keyof Omit<PlannedRun, "settings">
+>;
+
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
 const scoredLabels = (batches: readonly MicroBatch[]): number =>
   batches.reduce((sum, b) => sum + b.scored, 0);
 
 export class TrainingSession {
-  readonly run: PreparedRun;
+  readonly run: SessionRun;
   readonly executor: Executor;
   readonly #host: RunHost;
   readonly #programs = new Map<string, Program>();
   readonly #optimizer: Program;
+  /** Bytes per second from host to GPU, measured at the start. */
+  readonly uploadRate: number;
   /** A, B or m changed since g was computed. */
   #stale = true;
 
-  private constructor(run: PreparedRun, executor: Executor, host: RunHost) {
+  private constructor(run: SessionRun, executor: Executor, host: RunHost, uploadRate: number) {
+    this.uploadRate = uploadRate;
     this.run = run;
     this.executor = executor;
     this.#host = host;
@@ -46,10 +57,11 @@ export class TrainingSession {
 
   /** Allocates the plan, picks kernels, loads the model and the start adapter. */
   static async open(
-    run: PreparedRun,
+    run: SessionRun,
     gpu: Gpu,
     say: (line: string) => void,
     onBytes: (bytes: number) => void,
+    source: ModelSource = folderSource(run.settings.model),
   ): Promise<TrainingSession> {
     const { largestBinding } = run.plan;
     if (largestBinding.bytes > gpu.traits.maxBindingBytes) {
@@ -60,6 +72,7 @@ export class TrainingSession {
       );
     }
     const executor = await Executor.allocate(gpu, run.plan);
+    const uploadRate = await executor.measureUpload();
     // Attention over one long row is what is measured; over empty spans all variants would look alike.
     const { spans } = run.stream;
     await executor.write(
@@ -68,10 +81,10 @@ export class TrainingSession {
     );
     const table = await tune(executor, run.programs, run.settings.tune, say);
     await executor.load(run.programs, chooseFrom(table));
-    const host = await RunHost.open(run, cacheFolder());
+    const host = await RunHost.open(run, source, cacheFolder());
     executor.host = host;
-    const session = new TrainingSession(run, executor, host);
-    const rowSquares = await loadModel(run.settings.model, run.model, host.layers.before(executor), onBytes);
+    const session = new TrainingSession(run, executor, host, uploadRate);
+    const rowSquares = await source.load(run.model, host.layers.before(executor), onBytes);
     await session.#startAdapter(rowSquares);
     for (const [t, values] of optimizerTables(run.layout)) await executor.write(t, bytesOf(values));
     await executor.idle();

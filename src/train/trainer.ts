@@ -6,6 +6,10 @@ import type { FactorValues } from "../adapter/initial.js";
 import { openGpu } from "../gpu/device.js";
 import type { Listener } from "./events.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "./prepare.js";
+import { programCost } from "../program/costing.js";
+import type { Program } from "../program/kernel.js";
+import { recordRates } from "./rates.js";
+import { transferBytes } from "./savings.js";
 import { learningRateAt } from "./schedule.js";
 import { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
@@ -49,7 +53,7 @@ export async function train(
       (bytes) => void listen({ type: "loading", bytes }),
     );
     await listen({ type: "started", seconds: (performance.now() - opened) / 1000 });
-    const steps = await loop(session, listen, signal);
+    const steps = await loop(run, session, listen, signal);
     const adapter = await session.adapter();
     const gpuPeakBytes = gpu.ledger.peakBytes;
     await session.close();
@@ -60,11 +64,11 @@ export async function train(
 }
 
 async function loop(
+  run: PreparedRun,
   session: TrainingSession,
   listen: Listener,
   signal: AbortSignal | undefined,
 ): Promise<number> {
-  const { run } = session;
   const { settings, dataset, totalSteps, warmupSteps } = run;
   const schedule = {
     scheduler: settings.lr_scheduler,
@@ -123,9 +127,19 @@ async function loop(
       evaluationMs += performance.now() - paused;
     }
   }
+  const trained = (performance.now() - began - evaluationMs) / 1000;
+  // Transfers would blur what the adapter computes.
+  if (tokens > 0 && transferBytes(run) === 0)
+    await recordRates(session.executor.gpu.traits.name, {
+      flops: (flopsPerToken(run) * tokens) / trained,
+      upload: session.uploadRate,
+    });
   await listen({ type: "finished", step: totalSteps, seconds: (performance.now() - began) / 1000 });
   return totalSteps;
 }
+
+const flopsPerToken = (run: PreparedRun): number =>
+  programCost(run.programs[0] as Program).flops / run.capacity;
 
 /** Epochs done after a number of steps. */
 function epochOf(run: PreparedRun, steps: number): number {

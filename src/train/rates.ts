@@ -1,0 +1,66 @@
+/** What adapters of this machine achieved in earlier runs, so that plans can say how long a run would take. */
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { writeFileAtomic } from "../formats/files.js";
+import { programCost } from "../program/costing.js";
+import { cacheFolder } from "../program/tuner.js";
+import type { PlannedRun } from "./memory.js";
+import { transferBytes } from "./savings.js";
+
+const rate = z.object({
+  /** Floating point operations per second over whole optimizer steps. */
+  flops: z.number().positive(),
+  /** Bytes per second from host to GPU. */
+  upload: z.number().positive(),
+});
+export type Rates = z.infer<typeof rate>;
+
+const file = (): string => join(cacheFolder(), "rates.json");
+
+/** Rates by adapter name; empty where nothing was measured yet. */
+export async function readRates(): Promise<ReadonlyMap<string, Rates>> {
+  try {
+    const parsed = z.record(z.string(), rate).safeParse(JSON.parse(await readFile(file(), "utf8")));
+    return new Map(Object.entries(parsed.data ?? {}));
+  } catch {
+    // Nothing measured yet, or a damaged file: the next run writes it anew.
+    return new Map();
+  }
+}
+
+/** Remembers what an adapter did in a run. */
+export async function recordRates(adapter: string, rates: Rates): Promise<void> {
+  const all = new Map(await readRates()).set(adapter, rates);
+  await mkdir(cacheFolder(), { recursive: true });
+  await writeFileAtomic(file(), JSON.stringify(Object.fromEntries(all), null, 1));
+}
+
+export interface ExpectedTime {
+  /** Seconds of one micro-batch at full capacity. */
+  readonly computeSeconds: number;
+  readonly transferSeconds: number;
+  /** Tokens of a micro-batch from which on transfers take under a tenth of the time. */
+  readonly tokensForTenth: number;
+}
+
+/** Transfers are added to the computing: there is one queue. */
+export function expectedTime(run: PlannedRun, capacity: number, rates: Rates): ExpectedTime {
+  const [microBatch] = run.programs;
+  const computeSeconds = (microBatch ? programCost(microBatch).flops : 0) / rates.flops;
+  const transferSeconds = transferBytes(run) / rates.upload;
+  // What streams layers does not grow with the tokens; what moves checkpoints does.
+  const [layers, tokens] = [layerTransferBytes(run), capacity];
+  const perToken = computeSeconds / tokens - (9 * (transferSeconds - layers / rates.upload)) / tokens;
+  return {
+    computeSeconds,
+    transferSeconds,
+    tokensForTenth: layers === 0 ? 0 : Math.ceil((9 * layers) / rates.upload / perToken),
+  };
+}
+
+function layerTransferBytes(run: PlannedRun): number {
+  const slot = run.model.ring?.slotBytes ?? 0;
+  const uploads = run.programs[0]?.calls.filter((c) => c.host?.startsWith("layer ")) ?? [];
+  return slot * uploads.length;
+}
