@@ -58,7 +58,9 @@ async function describe(folder) {
   const model = modelTensors(arch, {
     linear: await linearFormats(checkpoint, arch, "nf4", !flags["no-double-quant"]),
     table,
-    head: table,
+    head: { format: table },
+    hostEmbedding: false,
+    residentLayers: arch.layers,
     positions: 256,
     maxBindingBytes: 1 << 27,
     adapter: adapterLayout(targetModules(allModules(arch), settings), settings, (m) => m.layer),

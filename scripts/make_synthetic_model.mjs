@@ -39,8 +39,7 @@ function whole(text, flag, least) {
 const { positionals, values } = readArguments();
 const [geometry, out] = positionals;
 if (positionals.length !== 2) fail("expected two names", USAGE);
-if (!GEOMETRIES.includes(geometry))
-  fail(`unknown geometry ${geometry}`, `one of ${GEOMETRIES.join(", ")}`);
+if (!GEOMETRIES.includes(geometry)) fail(`unknown geometry ${geometry}`, `one of ${GEOMETRIES.join(", ")}`);
 const layers = values.layers === undefined ? undefined : whole(values.layers, "--layers", 1);
 const seed = whole(values.seed, "--seed", 0);
 const maxShardBytes = parseBytes(values["max-shard-size"]);

@@ -22,7 +22,8 @@ import { checkNewFolder, writeFolder } from "../formats/output_folder.js";
 import { ReadAhead } from "../formats/read_ahead.js";
 import type { TensorEntry } from "../formats/safetensors.js";
 import { plannedBytes, SafetensorsStream, type PlannedTensor } from "../formats/safetensors_stream.js";
-import { DYNAMIC_MAP, quantizeAbsmax, type AbsmaxRule } from "../quant/double.js";
+import { quantizeAbsmax, type AbsmaxRule } from "../quant/double.js";
+import { DYNAMIC_MAP } from "../quant/dynamic.js";
 import { readArchitecture } from "./config.js";
 import { checkModelHeaders } from "./load.js";
 import { allModules, type LinearModule } from "./modules.js";
@@ -200,7 +201,7 @@ function tensorWriter(checkpoint: Checkpoint, options: QuantizeOptions): WriteIt
   };
   const quantize = async (entry: TensorEntry, m: LinearModule, file: SafetensorsStream): Promise<void> => {
     const absmax = new Float32Array(Math.ceil((m.out * m.in) / BLOCK_SIZE));
-    for await (const piece of quantizedPieces(reader, entry, m, BLOCK_SIZE, absmax)) {
+    for await (const piece of quantizedPieces(reader, entry, 0, m, BLOCK_SIZE, absmax)) {
       await file.append(entry.name, piece.codes);
       progress(piece.rows * m.in * valueBytes(entry));
     }

@@ -30,7 +30,9 @@ export async function loadedBytes(
   const model = modelTensors(arch, {
     linear: await linearFormats(checkpoint, arch, how.quant, how.doubleQuant),
     table,
-    head: table,
+    head: { format: table },
+    hostEmbedding: false,
+    residentLayers: arch.layers,
     positions: 8,
     maxBindingBytes: 1 << 27,
     adapter: adapterLayout(targetModules(allModules(arch), DORA), DORA, (m) => m.layer),
