@@ -34,15 +34,7 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-for (const add of [
-  addFinetune,
-  addPlan,
-  addGenerate,
-  addQuantize,
-  addInspect,
-  addDoctor,
-  addBench,
-])
+for (const add of [addFinetune, addPlan, addGenerate, addQuantize, addInspect, addDoctor, addBench])
   add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
