@@ -10,4 +10,5 @@ export type { TrainingSettings } from "./train/settings.js";
 export type { Listener, StepEvent, TrainingEvent } from "./train/events.js";
 export { generate, type Generated, type GenerateOptions } from "./generate/generate.js";
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
+export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./model/quantize.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";

@@ -54,7 +54,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
 /** The index of the quote that ends the string which starts at `from`. */
-function stringEnd(text: string, from: number): number {
+export function stringEnd(text: string, from: number): number {
   let i = from + 1;
   while (text.charCodeAt(i) !== QUOTE) i += text.charCodeAt(i) === BACKSLASH ? 2 : 1;
   return i;

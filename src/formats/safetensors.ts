@@ -53,7 +53,7 @@ const DAMAGED = "the file is damaged or cut; download it again";
 const NOT_SAFETENSORS = "use a model or adapter saved as safetensors";
 
 /** Bytes of a tensor, or undefined if that goes beyond 2^53 on the way. */
-function tensorBytes(shape: readonly number[], dtype: Dtype): number | undefined {
+export function tensorBytes(shape: readonly number[], dtype: Dtype): number | undefined {
   let bytes: number = DTYPE_BYTES[dtype];
   for (const n of shape) {
     bytes *= n;
@@ -193,9 +193,52 @@ export interface TensorToWrite {
 /** The order of UTF-8 bytes, as the official library sorts names. */
 const byUtf8 = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
+interface Described {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+}
+
+/** The order of the official library: larger dtypes first, then by name. So every tensor starts at a multiple of its element. */
+export function sortedForFile<T extends Described>(
+  tensors: Iterable<readonly [string, T]>,
+): (readonly [string, T])[] {
+  return [...tensors].toSorted(
+    ([a, { dtype: x }], [b, { dtype: y }]) => DTYPES.indexOf(y) - DTYPES.indexOf(x) || byUtf8(a, b),
+  );
+}
+
 /**
- * Writes the bytes that `safetensors.torch.save_file` would write: larger dtypes first, then by name, header padded with
- * spaces to 8 bytes. The file appears whole or not at all.
+ * The start of a file: the header's length and text, padded with spaces to 8 bytes.
+ * @param tensors in the order of their data
+ * @param leastBytes more spaces, up to this length in all (a multiple of 8)
+ */
+export function renderHeader(
+  tensors: Iterable<readonly [string, Described]>,
+  metadata?: Readonly<Record<string, string>>,
+  leastBytes = 0,
+): Uint8Array {
+  const parts: string[] = [];
+  if (metadata) {
+    const texts = Object.entries(metadata).toSorted(([a], [b]) => byUtf8(a, b));
+    parts.push(`"__metadata__":${JSON.stringify(Object.fromEntries(texts))}`);
+  }
+  let at = 0;
+  for (const [name, { dtype, shape }] of tensors) {
+    const bytes = tensorBytes(shape, dtype);
+    if (name === "__metadata__" || bytes === undefined)
+      throw new Error(`${name}: ${dtype} [${shape.join(", ")}] cannot be written`);
+    parts.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [at, at + bytes] })}`);
+    at += bytes;
+  }
+  const json = Buffer.from(`{${parts.join(",")}}`);
+  const header = Buffer.alloc(Math.max(leastBytes, 8 + Math.ceil(json.length / 8) * 8), " ");
+  header.writeBigUInt64LE(BigInt(header.length - 8));
+  header.set(json, 8);
+  return header;
+}
+
+/**
+ * Writes the bytes that `safetensors.torch.save_file` would write. The file appears whole or not at all.
  * @throws QdoraError if it cannot be written
  */
 export async function writeSafetensors(
@@ -203,26 +246,12 @@ export async function writeSafetensors(
   tensors: ReadonlyMap<string, TensorToWrite>,
   metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const sorted = [...tensors].toSorted(
-    ([a, { dtype: x }], [b, { dtype: y }]) => DTYPES.indexOf(y) - DTYPES.indexOf(x) || byUtf8(a, b),
-  );
-  const parts: string[] = [];
-  if (metadata) {
-    const texts = Object.entries(metadata).toSorted(([a], [b]) => byUtf8(a, b));
-    parts.push(`"__metadata__":${JSON.stringify(Object.fromEntries(texts))}`);
-  }
-  let at = 0;
+  const sorted = sortedForFile(tensors);
   for (const [name, { dtype, shape, data }] of sorted) {
-    const bytes = tensorBytes(shape, dtype);
-    if (name === "__metadata__" || bytes !== data.byteLength)
+    if (tensorBytes(shape, dtype) !== data.byteLength)
       throw new Error(`${name}: ${data.byteLength} bytes of data for ${dtype} [${shape.join(", ")}]`);
-    parts.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [at, at + bytes] })}`);
-    at += bytes;
   }
-  const json = Buffer.from(`{${parts.join(",")}}`);
-  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ");
-  header.writeBigUInt64LE(BigInt(header.length - 8));
-  header.set(json, 8);
+  const header = renderHeader(sorted, metadata);
   await writeAtomically(path, (handle) =>
     writeAll(
       handle,

@@ -80,6 +80,10 @@ const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
 
 export const GEOMETRIES: readonly string[] = Object.keys(CONFIGS);
 
+/** What the config.json of such a model holds, for folders made without a download; undefined for a name that is not in the table. */
+export const geometryConfig = (name: string): Readonly<Record<string, unknown>> | undefined =>
+  Object.hasOwn(CONFIGS, name) ? CONFIGS[name] : undefined;
+
 /** @throws QdoraError for a name that is not in the table */
 export const geometry = (name: string): Architecture =>
   architectureOf(CONFIGS[name] ?? {}, `geometry ${name}`);

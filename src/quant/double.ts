@@ -19,6 +19,40 @@ export interface DoubleAbsmax {
   readonly offset: number;
 }
 
+/**
+ * For each entry but the last the largest f32 that still gets it or one below: between two entries the search always ends on the
+ * same one of them, so that one comparison tells what its path would.
+ */
+function cudaBounds(): Float32Array {
+  const bounds = new Float32Array(256).fill(Infinity);
+  const bits = new Int32Array(bounds.buffer);
+  for (let code = 0; code < 255; code++) {
+    bounds[code] = fround(fround(DYNAMIC_MAP[code]! + DYNAMIC_MAP[code + 1]!) * 0.5);
+    // Where the middle itself belongs to the upper entry, the bound is the f32 below it.
+    if (nearestEntry(DYNAMIC_MAP, bounds[code]!) > code)
+      bits[code] = bits[code]! + (bounds[code]! > 0 ? -1 : 1);
+  }
+  return bounds;
+}
+
+/** Cells over [-1, 1] in which the search for a bound starts. */
+const CELLS = 2048;
+let cudaTable: { readonly bounds: Float32Array; readonly start: Uint8Array } | undefined;
+
+/** The same entries as `nearestEntry`, several times faster. @param x in [-1, 1] */
+function cudaEntry(x: number): number {
+  if (!cudaTable) {
+    const start = Uint8Array.from({ length: CELLS + 1 }, (_, cell) =>
+      nearestEntry(DYNAMIC_MAP, (2 * cell) / CELLS - 1),
+    );
+    cudaTable = { bounds: cudaBounds(), start };
+  }
+  const { bounds, start } = cudaTable;
+  let code = start[(x * (CELLS / 2) + CELLS / 2) | 0]!;
+  while (x > bounds[code]!) code++;
+  return code;
+}
+
 let cpuTable: Uint8Array | undefined;
 
 /** bitsandbytes' CPU table over [-1, 1] in 65,536 steps: how many midpoints of the map lie strictly below each. */
@@ -58,17 +92,16 @@ export function quantizeAbsmax(
 ): DoubleAbsmax {
   const codes = new Uint8Array(absmax.length);
   const nestedAbsmax = new Float32Array(Math.ceil(absmax.length / BLOCK));
-  const centred = absmax.map((value) => value - offset);
-  const entry = rule === "cuda" ? (x: number) => nearestEntry(DYNAMIC_MAP, x) : cpuEntry;
+  const entry = rule === "cuda" ? cudaEntry : cpuEntry;
   for (let block = 0; block < nestedAbsmax.length; block++) {
     const start = block * BLOCK;
     const end = Math.min(absmax.length, start + BLOCK);
     let largest = 0;
-    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(centred[i]!));
+    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(fround(absmax[i]! - offset)));
     nestedAbsmax[block] = largest;
     if (largest === 0) continue; // code 0 by both rules
     const inverse = fround(1 / largest);
-    for (let i = start; i < end; i++) codes[i] = entry(fround(centred[i]! * inverse));
+    for (let i = start; i < end; i++) codes[i] = entry(fround(fround(absmax[i]! - offset) * inverse));
   }
   return { codes, nestedAbsmax, offset };
 }

@@ -7,6 +7,7 @@ import { adapterToPeft } from "../adapter/peft.js";
 import { isAllLinear } from "../adapter/targets.js";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writePeftAdapter, type PeftConfig } from "../formats/peft.js";
 import type { PreparedRun } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
@@ -14,16 +15,6 @@ import type { TrainingSettings } from "./settings.js";
 /** The resolved settings; it also marks a folder as that of a run. */
 export const CONFIG_FILE = "qdora_config.yaml";
 
-const TOKENIZER_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "vocab.json",
-  "merges.txt",
-  "tokenizer.model",
-];
 const RUN_FILES = new Set([
   ...TOKENIZER_FILES,
   ADAPTER_CONFIG,

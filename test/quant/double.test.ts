@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { dequantizeAbsmax, quantizeAbsmax } from "../../src/quant/double.js";
+import { DYNAMIC_MAP, nearestEntry } from "../../src/quant/dynamic.js";
 import { compareBits, goldenTensors, nf4Cases } from "./nf4_fixture.js";
 
 describe("double quantisation", () => {
@@ -24,6 +25,30 @@ describe("double quantisation", () => {
       expect(Math.abs(own - offset)).toBeLessThanOrEqual(Math.abs(offset) * 2 ** -23);
     });
   }
+
+  it("picks the entry that CUDA's search ends on, around every entry and every middle", () => {
+    const word = new Int32Array(1);
+    const real = new Float32Array(word.buffer);
+    const values: number[] = [];
+    for (let i = 0; i < 255; i++) {
+      for (const centre of [DYNAMIC_MAP[i]!, (DYNAMIC_MAP[i]! + DYNAMIC_MAP[i + 1]!) / 2]) {
+        for (let step = -3; step <= 3; step++) {
+          real[0] = centre;
+          word[0] = Math.max(0, (word[0]! & 0x7fffffff) + step) | (word[0]! & 0x80000000);
+          values.push(real[0]);
+        }
+      }
+    }
+    for (let i = 0; i <= 20000; i++) values.push(Math.fround(i / 10000 - 1));
+    // Nested blocks of 256 with the maximum 1 and the offset 0 keep each value as it is.
+    const absmax = new Float32Array(Math.ceil(values.length / 255) * 256);
+    for (const [i, value] of values.entries()) absmax[i + Math.floor(i / 255) + 1] = value;
+    for (let block = 0; block < absmax.length; block += 256) absmax[block] = 1;
+    const { codes, nestedAbsmax } = quantizeAbsmax(absmax, "cuda", 0);
+    expect(new Set(nestedAbsmax)).toEqual(new Set([1]));
+    const wrong = [...absmax.entries()].filter(([i, value]) => codes[i] !== nearestEntry(DYNAMIC_MAP, value));
+    expect(wrong).toEqual([]);
+  });
 
   it("restores maxima to within half the widest step of the map", () => {
     const absmax = Float32Array.from({ length: 1000 }, (_, i) => 0.05 + 0.04 * Math.sin(i * i));
