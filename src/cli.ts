@@ -8,6 +8,7 @@ import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
 import { addPlan } from "./commands/plan.js";
+import { addPull } from "./commands/pull.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -33,7 +34,7 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-for (const add of [addFinetune, addPlan, addGenerate, addInspect, addDoctor, addBench]) add(program);
+for (const add of [addFinetune, addPlan, addGenerate, addPull, addInspect, addDoctor, addBench]) add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
 }

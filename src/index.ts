@@ -11,3 +11,5 @@ export type { Listener, StepEvent, TrainingEvent } from "./train/events.js";
 export { generate, type Generated, type GenerateOptions } from "./generate/generate.js";
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";
+export { pull, pullDataset, type Pulled, type PullEvent, type PullOptions } from "./hub/pull.js";
+export { modelFolder, type ModelFolder } from "./hub/model_folder.js";
