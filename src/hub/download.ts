@@ -4,7 +4,7 @@ import { quoted } from "../formats/json.js";
 import { hubGet, type Answer } from "./http.js";
 import type { RepoFile } from "./listing.js";
 import type { Repo } from "./names.js";
-import { PartialFile } from "./partial.js";
+import { PartialFile, partialSize } from "./partial.js";
 import { pageOf, refusalOf } from "./refusal.js";
 import type { HubSettings } from "./settings.js";
 import { HubTrouble, MAX_TRIES, sleep, waitMs, type Retrying } from "./trouble.js";
@@ -15,7 +15,9 @@ export interface Download extends Retrying {
   readonly commit: string;
   /** Where this file stands now, in bytes. */
   readonly onPosition: (bytes: number) => void;
-  /** Said when bytes were wrong and the file is fetched again. */
+  /** Bytes that came over the network. */
+  readonly onBytes: (count: number) => void;
+  /** Said when an earlier run's bytes are used, and when bytes were wrong and are fetched again. */
   readonly onMessage: (text: string) => void;
 }
 
@@ -29,6 +31,11 @@ const PROGRESS_BYTES = 1 << 16;
  */
 export async function downloadBlob(file: RepoFile, blob: string, download: Download): Promise<void> {
   const { signal } = download;
+  const there = await partialSize(blob, file.size);
+  if (there > 0)
+    download.onMessage(
+      `${file.path}: going on at ${Math.floor((100 * there) / file.size)} %, once these bytes are hashed`,
+    );
   for (let wrong = 0; ;) {
     const partial = await PartialFile.open(file, blob, signal);
     let isOpen = true;
@@ -84,13 +91,19 @@ async function fetchAll(file: RepoFile, partial: PartialFile, download: Download
 
 /** One request. The address is resolved anew each time, for signed ones expire. @returns whether it began at 0 */
 async function fetchMore(file: RepoFile, partial: PartialFile, download: Download): Promise<boolean> {
-  const { settings, repo, commit, signal, onPosition } = download;
+  const { settings, repo, commit, signal, onPosition, onBytes } = download;
   const start = partial.size;
   const path = file.path.split("/").map(encodeURIComponent).join("/");
-  const answer = await hubGet(settings, `${pageOf(settings, repo)}/resolve/${commit}/${path}`, signal, {
-    ...(start > 0 && { range: `bytes=${start}-` }),
-    ...(start > 0 && partial.validator !== undefined && { "if-range": partial.validator }),
-  });
+  const answer = await hubGet(
+    settings,
+    `${pageOf(settings, repo)}/resolve/${commit}/${path}`,
+    "file",
+    signal,
+    {
+      ...(start > 0 && { range: `bytes=${start}-` }),
+      ...(start > 0 && partial.validator !== undefined && { "if-range": partial.validator }),
+    },
+  );
   try {
     const { status, headers } = answer.response;
     checkHubHeaders(file, commit, answer);
@@ -124,6 +137,7 @@ async function fetchMore(file: RepoFile, partial: PartialFile, download: Downloa
         );
       }
       await partial.add(bytes);
+      onBytes(bytes.byteLength);
       onPosition(partial.size);
     }
     if (partial.size < file.size)

@@ -61,16 +61,22 @@ function redirectGoal(from: URL, location: string | null): URL {
 
 /**
  * GET, following redirects.
+ * @param purpose which of the two timeouts counts until an answer begins
  * @param headers for every hop; the token is added where it belongs
  * @throws HubTrouble if the network fails, QdoraError for a hostile redirect; an answer of any status is returned
  */
 export async function hubGet(
   settings: HubSettings,
   start: string,
+  purpose: "question" | "file",
   signal: AbortSignal,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer> {
   const home = new URL(settings.endpoint).origin;
+  const [patienceMs, variable] =
+    purpose === "file"
+      ? [settings.idleTimeoutMs, "HF_HUB_DOWNLOAD_TIMEOUT"]
+      : [settings.metadataTimeoutMs, "HF_HUB_ETAG_TIMEOUT"];
   let url = new URL(start);
   let isHome = url.origin === home;
   let hubHeaders = new Headers();
@@ -90,8 +96,8 @@ export async function hubGet(
       ...headers,
       ...(token && { authorization: `Bearer ${token.value}` }),
     };
-    const tooLate = stalled(url, "gives no answer", settings.metadataTimeoutMs, "HF_HUB_ETAG_TIMEOUT");
-    const timer = setTimeout(() => stop.abort(tooLate), settings.metadataTimeoutMs);
+    const tooLate = stalled(url, "gives no answer", patienceMs, variable);
+    const timer = setTimeout(() => stop.abort(tooLate), patienceMs);
     let response: Response;
     try {
       response = await fetch(url, { headers: request, redirect: "manual", signal: stop.signal });

@@ -71,10 +71,14 @@ async function ask(
   retrying: Retrying,
 ): Promise<{ readonly json: unknown; readonly headers: Headers }> {
   return withRetries(async () => {
-    const answer: Answer = await hubGet(settings, url, retrying.signal);
-    if (answer.response.status !== 200) throw refusalOf(answer, settings, question);
-    const json = await readJsonAnswer(answer, settings, MAX_ANSWER_BYTES);
-    return { json, headers: answer.response.headers };
+    const answer: Answer = await hubGet(settings, url, "question", retrying.signal);
+    try {
+      if (answer.response.status !== 200) throw refusalOf(answer, settings, question);
+      const json = await readJsonAnswer(answer, settings, MAX_ANSWER_BYTES);
+      return { json, headers: answer.response.headers };
+    } finally {
+      answer.close();
+    }
   }, retrying);
 }
 

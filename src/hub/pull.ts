@@ -50,8 +50,13 @@ export type PullEvent =
       readonly bytes: number;
       readonly bytesToFetch: number;
     }
-  /** Of the bytes to fetch. */
-  | { readonly type: "progress"; readonly bytes: number; readonly totalBytes: number }
+  /** `bytes` of the bytes to fetch are there; `fetchedBytes` came over the network, repeats included. */
+  | {
+      readonly type: "progress";
+      readonly bytes: number;
+      readonly totalBytes: number;
+      readonly fetchedBytes: number;
+    }
   | { readonly type: "file"; readonly path: string; readonly bytes: number }
   | { readonly type: "message"; readonly text: string };
 
@@ -154,7 +159,11 @@ async function fetchFiles(fetching: Fetching): Promise<void> {
 async function fetchBlobs(fetching: Fetching, files: readonly RepoFile[], totalBytes: number): Promise<void> {
   const { cache, repo, commit, settings, retrying, options } = fetching;
   const stop = new AbortController();
-  const signal = AbortSignal.any([retrying.signal, stop.signal]);
+  const { signal } = stop;
+  const stopAll = (): void => stop.abort(retrying.signal.reason);
+  if (retrying.signal.aborted) stopAll();
+  retrying.signal.addEventListener("abort", stopAll);
+  let fetchedBytes = 0;
   const queue = files.toSorted((a, b) => a.size - b.size);
   const positions = new Map<RepoFile, number>();
   await checkDiskSpace(cache, totalBytes - (await startedBytes(cache, queue)));
@@ -168,10 +177,11 @@ async function fetchBlobs(fetching: Fetching, files: readonly RepoFile[], totalB
         repo,
         commit,
         onMessage: (text) => say(options, text),
+        onBytes: (count) => (fetchedBytes += count),
         onPosition: (bytes) => {
           positions.set(current, bytes);
           const sum = [...positions.values()].reduce((a, b) => a + b, 0);
-          options.listen?.({ type: "progress", bytes: sum, totalBytes });
+          options.listen?.({ type: "progress", bytes: sum, totalBytes, fetchedBytes });
         },
       });
       options.listen?.({ type: "file", path: current.path, bytes: current.size });
@@ -185,6 +195,7 @@ async function fetchBlobs(fetching: Fetching, files: readonly RepoFile[], totalB
     }),
   );
   await Promise.all(workers);
+  retrying.signal.removeEventListener("abort", stopAll);
   if (failure) throw failure.error;
 }
 

@@ -17,9 +17,8 @@ export interface Question {
 export const pageOf = (settings: HubSettings, { type, id }: Repo): string =>
   `${settings.endpoint}/${type === "dataset" ? "datasets/" : ""}${id}`;
 
-/** The error for an answer. The connection is closed. */
+/** The error for an answer. */
 export function refusalOf(answer: Answer, settings: HubSettings, question: Question): QdoraError {
-  answer.close();
   const { status, headers } = answer.response;
   const { repo, revision, file } = question;
   if (status === 429 || status >= 500 || status === 408) {

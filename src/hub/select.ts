@@ -1,6 +1,7 @@
 /** Which files of a repository are wanted: what a trainer reads, or what --include and --exclude say. */
 import { QdoraError } from "../formats/error.js";
 import { quoted } from "../formats/json.js";
+import { globMatcher } from "./glob.js";
 import type { RepoFile } from "./listing.js";
 import type { Repo, RepoType } from "./names.js";
 
@@ -32,36 +33,6 @@ const WEIGHTS = "*.safetensors";
 const COPIES = ["consolidated*.safetensors", "model.*.safetensors"];
 const SHARDS = "model-*-of-*.safetensors";
 const DATA_FILES = ["*.parquet", "*.jsonl", "*.json", "*.csv"];
-
-/** Python's fnmatch: `*`, `?`, `[seq]`, `[!seq]`, case counts; a folder with a slash at its end means all below. */
-export function globMatcher(pattern: string): (path: string) => boolean {
-  const whole = pattern.endsWith("/") ? `${pattern}*` : pattern;
-  const source = whole.replaceAll(
-    /\*+|\?|\[(!?)(\]?[^\]]*)\]|[\\^$.|+(){}[\]]/g,
-    (text, not?: string, set?: string) => {
-      if (text.startsWith("*")) return "[^]*";
-      if (text === "?") return "[^]";
-      if (set !== undefined && set !== "")
-        return `[${not === "!" ? "^" : ""}${set.replaceAll(/[\\\]^[]/g, String.raw`\$&`)}]`;
-      return `\\${text}`;
-    },
-  );
-  let expression: RegExp;
-  try {
-    expression = new RegExp(`^${source}$`);
-  } catch (cause) {
-    throw new QdoraError(
-      "glob",
-      `${quoted(pattern)} is not a pattern of file names`,
-      "use * ? [abc] [!abc]",
-      {
-        exitCode: 2,
-        cause,
-      },
-    );
-  }
-  return (path) => expression.test(path);
-}
 
 const anyOf = (patterns: readonly string[]): ((path: string) => boolean) => {
   const matchers = patterns.map(globMatcher);

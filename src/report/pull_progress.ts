@@ -8,30 +8,29 @@ const WINDOW_MS = 10_000;
 const LIVE_MS = 200;
 const PLAIN_MS = 10_000;
 
+type Progress = Extract<PullEvent, { readonly type: "progress" }>;
+
 /** Listens to a pull and shows it. @param now a clock in milliseconds */
 export function pullPrinter(
   out: Output,
   now: () => number = () => performance.now(),
 ): (event: PullEvent) => void {
   const live = out.isTTY === true;
-  const marks: { readonly at: number; readonly bytes: number }[] = [];
+  const marks: { readonly at: number; readonly fetchedBytes: number }[] = [];
   let shownAt = now();
   let open = false;
   const line = (text: string): void => {
     out.write(`${open ? "\r\u001b[2K" : ""}${text}\n`);
     open = false;
   };
-  const progress = (bytes: number, totalBytes: number): void => {
+  const progress = ({ bytes, totalBytes, fetchedBytes }: Progress): void => {
     const at = now();
-    const oldest = marks[0];
-    // A file that starts again takes bytes back: its time begins anew.
-    if (oldest && bytes < (marks.at(-1)?.bytes ?? 0)) marks.length = 0;
-    if (at - (marks.at(-1)?.at ?? -Infinity) >= LIVE_MS) marks.push({ at, bytes });
+    if (at - (marks.at(-1)?.at ?? -Infinity) >= LIVE_MS) marks.push({ at, fetchedBytes });
     while (marks.length > 2 && at - (marks[0]?.at ?? at) > WINDOW_MS) marks.shift();
     if (at - shownAt < (live ? LIVE_MS : PLAIN_MS)) return;
     shownAt = at;
     const first = marks[0];
-    const rate = first && at > first.at ? ((bytes - first.bytes) * 1000) / (at - first.at) : 0;
+    const rate = first && at > first.at ? ((fetchedBytes - first.fetchedBytes) * 1000) / (at - first.at) : 0;
     const left =
       rate > 0
         ? `  ${formatBytes(Math.round(rate))}/s  left ${formatSeconds((totalBytes - bytes) / rate)}`
@@ -52,7 +51,7 @@ export function pullPrinter(
         );
       }
       case "progress":
-        return progress(event.bytes, event.totalBytes);
+        return progress(event);
       case "file":
         return line(`${event.path}  ${formatBytes(event.bytes)}`);
       case "message":

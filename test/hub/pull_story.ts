@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll } from "vitest";
+import { afterAll, expect } from "vitest";
 import { qdora, type Finished } from "../stories/qdora.js";
 import { large, small, type MockFile, type MockHub } from "./mock_hub.js";
 
@@ -62,7 +62,13 @@ export function newCache(): Cache {
     home,
     folder,
     blobs: () => readdirSync(join(folder, "blobs")).toSorted(),
-    pull: (hub, args = [], env = {}) =>
-      qdora(["pull", "acme/tiny", ...args], { env: { ...hubEnvironment(home, hub.url), ...env } }),
+    pull: async (hub, args = [], env = {}) => {
+      const run = await qdora(["pull", "acme/tiny", ...args], {
+        env: { ...hubEnvironment(home, hub.url), ...env },
+      });
+      // Neither Node's warnings (of listeners that pile up) nor stack traces.
+      expect(run.stderr).not.toMatch(/Warning:|^\s+at /m);
+      return run;
+    },
   };
 }
