@@ -123,21 +123,25 @@ async function link(cache: RepoCache, target: string, path: string): Promise<boo
   }
 }
 
+export interface Snapshot {
+  readonly files: ReadonlySet<string>;
+  /** Links whose blobs are gone. */
+  readonly broken: readonly string[];
+}
+
 /** What a snapshot in the cache holds, by path; undefined if there is no such snapshot. */
-export async function snapshotFiles(
-  cache: RepoCache,
-  commit: string,
-): Promise<ReadonlySet<string> | undefined> {
+export async function readSnapshot(cache: RepoCache, commit: string): Promise<Snapshot | undefined> {
   const folder = snapshotPath(cache, commit);
   const names = await readdir(folder, { recursive: true }).catch(() => undefined);
   if (!names) return undefined;
-  const found = new Set<string>();
-  for (const name of names) {
-    // A link whose blob is gone is no file.
-    const entry = await stat(join(folder, name)).catch(() => undefined);
-    if (entry?.isFile()) found.add(name.replaceAll("\\", "/"));
+  const files = new Set<string>();
+  const broken: string[] = [];
+  for (const name of names.map((text) => text.replaceAll("\\", "/"))) {
+    const found = await stat(join(folder, name)).catch(() => undefined);
+    if (!found) broken.push(name);
+    else if (found.isFile()) files.add(name);
   }
-  return found;
+  return { files, broken };
 }
 
 /** The files of a commit, as huggingface_hub may have noted them; undefined if it has not. */

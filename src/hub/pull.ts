@@ -9,8 +9,8 @@ import {
   makeFolders,
   notedFiles,
   placeFile,
+  readSnapshot,
   repoCache,
-  snapshotFiles,
   snapshotPath,
   writeRef,
   type RepoCache,
@@ -227,8 +227,8 @@ async function fromCache(
   cause: HubTrouble | undefined,
 ): Promise<Pulled> {
   const commit = await cachedCommit(cache, revision);
-  const found = commit === undefined ? undefined : await snapshotFiles(cache, commit);
-  if (commit === undefined || found === undefined || found.size === 0) {
+  const found = commit === undefined ? undefined : await readSnapshot(cache, commit);
+  if (commit === undefined || found === undefined || found.files.size === 0) {
     if (cause) throw cause;
     throw new QdoraError(
       repo.id,
@@ -237,11 +237,12 @@ async function fromCache(
     );
   }
   const noted = await notedFiles(cache, commit);
-  const missing = noted && selectFiles(repo, noted, options).find(({ path }) => !found.has(path));
-  if (missing)
+  const wanted = noted ? selectFiles(repo, noted, options).map(({ path }) => path) : [];
+  const missing = found.broken[0] ?? wanted.find((path) => !found.files.has(path));
+  if (missing !== undefined)
     throw new QdoraError(
       repo.id,
-      `the copy in the cache lacks ${JSON.stringify(missing.path)}, and the Hub was not asked`,
+      `the copy in the cache lacks ${JSON.stringify(missing)}, and the Hub was not asked`,
       cause ? (cause.hint ?? "try again with a network") : "unset HF_HUB_OFFLINE to download it",
       { cause },
     );

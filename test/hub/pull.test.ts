@@ -227,6 +227,51 @@ describe("names and revisions", () => {
   );
 });
 
+describe("a copy in the cache that is not whole", () => {
+  const lacks =
+    /error: acme\/tiny: the copy in the cache lacks "model\.safetensors", and the Hub was not asked\nhint: unset HF_HUB_OFFLINE/;
+  it("a blob is gone: said offline, mended online", async () => {
+    const hub = await startMockHub({ files: FILES });
+    const cache = newCache();
+    await cache.pull(hub);
+    rmSync(join(cache.folder, "blobs", hashOf(FILES["model.safetensors"]!)));
+    expectRefused(await cache.pull(hub, [], { HF_HUB_OFFLINE: "1" }), 1, lacks);
+    expect((await cache.pull(hub)).status).toBe(0);
+    expect((await cache.pull(hub, [], { HF_HUB_OFFLINE: "1" })).status).toBe(0);
+  });
+  it("huggingface_hub has noted more files than it downloaded", async () => {
+    const hub = await startMockHub({ files: FILES });
+    const cache = newCache();
+    await cache.pull(hub, ["--include", "*.json"]);
+    const noted = Object.entries(FILES).map(([name, { bytes }]) => [
+      name,
+      { size: bytes.length, blob_id: COMMIT },
+    ]);
+    mkdirSync(join(cache.folder, "trees"));
+    const tree = { format_version: 1, files: Object.fromEntries(noted) as object };
+    writeFileSync(join(cache.folder, "trees", `${COMMIT}.json`), JSON.stringify(tree));
+    expectRefused(await cache.pull(hub, [], { HF_HUB_OFFLINE: "1" }), 1, lacks);
+    expect((await cache.pull(hub, ["--include", "*.json"], { HF_HUB_OFFLINE: "1" })).status).toBe(0);
+  });
+  it("a ref that is no commit counts as none", async () => {
+    const cache = newCache();
+    const hub = await startMockHub({ files: FILES });
+    await cache.pull(hub);
+    writeFileSync(join(cache.folder, "refs", "main"), "../../../../etc");
+    expectRefused(await cache.pull(hub, [], { HF_HUB_OFFLINE: "1" }), 1, /is not in the cache/);
+    expect((await cache.pull(hub)).status).toBe(0);
+    expect(readFileSync(join(cache.folder, "refs", "main"), "utf8")).toBe(COMMIT);
+  });
+});
+
+it("shows no token in a stack trace", async () => {
+  const { home } = newCache();
+  const env = { ...hubEnvironment(home, NOBODY), HF_TOKEN: "hf_secret" };
+  const run = await qdora(["--debug", "pull", "acme/tiny"], { env });
+  expect(run.stderr).toMatch(/^\s+at /m);
+  expect(run.stderr).not.toContain("hf_secret");
+});
+
 it("never loads Dawn", async () => {
   const hook = `export const resolve = (name, context, next) => {
     if (name === "webgpu") throw new Error("Dawn was loaded");
