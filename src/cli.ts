@@ -9,6 +9,7 @@ import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
 import { addPlan } from "./commands/plan.js";
 import { addQuantize } from "./commands/quantize.js";
+import { addPull } from "./commands/pull.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -34,8 +35,8 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-for (const add of [addFinetune, addPlan, addGenerate, addQuantize, addInspect, addDoctor, addBench])
-  add(program);
+const COMMANDS = [addFinetune, addPull, addPlan, addGenerate, addQuantize, addInspect, addDoctor, addBench];
+for (const add of COMMANDS) add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
 }
