@@ -7,12 +7,13 @@ import { writeFileAtomic } from "../formats/files.js";
 import { formatBytes } from "../report/format.js";
 import { metricsWriter } from "../report/metrics.js";
 import { planJson, planTable } from "../report/plan.js";
+import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
 import { writeReport } from "../report/html.js";
 import type { Listener, StepEvent, TrainingEvent } from "../train/events.js";
 import { checkOutputFolder, CONFIG_FILE, openOutputFolder, writeOutput } from "../train/output.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
-import { StoppedError, train } from "../train/trainer.js";
+import { StoppedError, train, type TrainingResult } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
 import { localModel } from "./stoppable.js";
 
@@ -42,10 +43,18 @@ async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
   process.stderr.write(`${describeRun(run)}\n`);
   checkMemoryLimit(run);
   if (!json) return;
-  const { memory_limit: limit, model: name } = config;
+  const { limit } = run;
+  const { model: name } = config;
   process.stdout.write(
     `${JSON.stringify(planJson({ name, config, shape: run.shape, run, limit, savings: [] }))}\n`,
   );
+}
+
+/** What the run took: on a software adapter, what counts as GPU memory is part of the process. */
+function memoryLine({ gpuPeakBytes, isSoftware }: TrainingResult): string {
+  const peak = peakResidentBytes();
+  const host = isSoftware ? `, ${formatBytes(Math.max(0, peak - gpuPeakBytes))} of it beside the GPU's` : "";
+  return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
 }
 
 /** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
@@ -76,9 +85,7 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
     await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
     await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
-    process.stderr.write(
-      `memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`,
-    );
+    process.stderr.write(`${memoryLine(result)}\n`);
   } finally {
     metrics?.close();
   }

@@ -309,11 +309,11 @@ export const KEYS = {
     shown: "256, or a 16th of the micro-batch",
   }),
   memory_limit: machine({
-    schema: bytes,
-    expects: "a size such as 6GB, 5.5GiB or 800MB",
+    schema: z.union([z.literal("auto"), bytes]),
+    expects: "auto, or a size such as 6GB, 5.5GiB or 800MB",
     flag: "text",
-    placeholder: "size",
-    help: "GPU memory that may be used; what is auto above gives way, and if that is not enough the run is refused",
+    placeholder: "size|auto",
+    help: "GPU memory that may be used, auto: what is free now less 5 %; what is auto above gives way, and if that is not enough the run is refused",
     fallback: undefined,
   }),
   device: machine({

@@ -12,12 +12,14 @@ import { readPeftAdapter } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
-import { fitMemory, type PlannedRun, type RunShape } from "./memory.js";
+import { fitMemory, memoryLimit, type PlannedRun, type RunShape } from "./memory.js";
 import { MOMENT_BITS } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
 
 export interface PreparedRun extends Omit<PlannedRun, "settings"> {
   readonly settings: TrainingSettings;
+  /** GPU bytes that may be used. */
+  readonly limit: number | undefined;
   readonly shape: RunShape;
   readonly arch: Architecture;
   readonly tokenizer: Tokenizer | undefined;
@@ -44,6 +46,7 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 
 /** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
 export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
+  const limit = await memoryLimit(settings);
   const { arch, ...storage } = await readModel(settings);
   const layout = layoutOf(arch, settings);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
@@ -80,7 +83,8 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     evaluates: dataset.validation.length > 0,
   };
   return {
-    ...fitMemory(shape, settings, settings.memory_limit),
+    ...fitMemory(shape, settings, limit),
+    limit,
     settings,
     shape,
     arch,
@@ -96,7 +100,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
 
 /** @throws QdoraError when the plan does not fit the limit */
 export function checkMemoryLimit(run: PreparedRun): void {
-  const limit = run.settings.memory_limit;
+  const { limit } = run;
   if (limit === undefined || run.plan.totalBytes <= limit) return;
   throw new QdoraError(
     "memory_limit",

@@ -53,7 +53,7 @@ export interface TrainingSettings {
   readonly logging_steps: number;
   readonly save_steps?: number | undefined;
   readonly save_total_limit?: number | undefined;
-  readonly memory_limit?: number | undefined;
+  readonly memory_limit?: number | "auto" | undefined;
   readonly device?: string | undefined;
   readonly tune: TuneMode;
 }

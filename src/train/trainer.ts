@@ -19,6 +19,8 @@ export interface TrainingResult {
   readonly steps: number;
   readonly adapter: ReadonlyMap<string, FactorValues>;
   readonly gpuPeakBytes: number;
+  /** The adapter's GPU memory is the process's own. */
+  readonly isSoftware: boolean;
 }
 
 /** Steps in a row without a finite gradient after which the run stops. */
@@ -57,7 +59,7 @@ export async function train(
     const adapter = await session.adapter();
     const gpuPeakBytes = gpu.ledger.peakBytes;
     await session.close();
-    return { run, steps, adapter, gpuPeakBytes };
+    return { run, steps, adapter, gpuPeakBytes, isSoftware: gpu.traits.isSoftware };
   } finally {
     await gpu.destroy();
   }
