@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.js";
+import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
@@ -33,7 +34,7 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-for (const add of [addFinetune, addPlan, addGenerate, addInspect, addDoctor, addBench]) add(program);
+for (const add of [addFinetune, addPlan, addData, addGenerate, addInspect, addDoctor, addBench]) add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
 }

@@ -2,7 +2,7 @@
 import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
 import { adapterFromPeft } from "../adapter/peft.js";
 import { checkedTargetModules, type AdapterSettings } from "../adapter/targets.js";
-import { longestMicroBatchTokens } from "../data/batch.js";
+import { longestMicroBatchTokens, longestRowTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
@@ -52,7 +52,9 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
   const usable = "error" in tokenizer ? undefined : tokenizer;
   const dataset = await loadDataset({
-    path: settings.data,
+    data: settings.data,
+    weights: settings.data_weights,
+    columns: settings.columns,
     tokenizer: usable,
     tokenizerError: "error" in tokenizer ? tokenizer.error : undefined,
     vocabSize: arch.vocab,
@@ -144,7 +146,4 @@ export async function readModel(
 }
 
 const longestRow = (dataset: Dataset): number =>
-  [...dataset.train, ...dataset.validation].reduce(
-    (longest, row) => Math.max(longest, row.inputIds.length),
-    1,
-  );
+  Math.max(1, longestRowTokens(dataset.train), longestRowTokens(dataset.validation));

@@ -6,7 +6,9 @@ import type { Scheduler } from "./schedule.js";
 
 export interface TrainingSettings {
   readonly model: string;
-  readonly data: string;
+  readonly data: string | readonly string[];
+  readonly data_weights?: readonly number[] | undefined;
+  readonly columns: Readonly<Record<string, string>>;
   readonly output_dir: string;
   readonly init_adapter?: string | undefined;
   readonly quant: "nf4" | "none";
