@@ -1,60 +1,123 @@
 /** Rows of a local Parquet file, a row group (or a part of a large one) at a time, with only the columns that are needed. */
-import {
-  parquetMetadataAsync,
-  parquetReadObjects,
-  parquetSchema,
-  type AsyncBuffer,
-  type FileMetaData,
-} from "hyparquet";
-import { compressors } from "hyparquet-compressors";
+import { spawn, type ChildProcess } from "node:child_process";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
 import { QdoraError } from "../formats/error.js";
-import { openFile, readBytes, type OpenFile } from "../formats/files.js";
+import { openFile } from "../formats/files.js";
 import { FIELDS, type ColumnMap } from "./columns.js";
-import { checkPages, checkRowGroups } from "./parquet_checks.js";
+import { serveParquet, type ParquetReply, type ParquetRequest } from "./parquet_child.js";
 import type { RawRow } from "./raw_row.js";
 
-/** What is decoded at a time: rows become JavaScript objects, which take a multiple of these bytes. */
-const STEP_ROWS = 65_536;
-const STEP_BYTES = 32 * 1024 * 1024;
+export interface ParquetLimits {
+  /** For one answer: some ten thousand rows. */
+  readonly timeoutMs: number;
+  readonly heapMegabytes: number;
+}
 
-/** @throws QdoraError for a file that is damaged, or whose columns are none of a row's */
-export async function* readParquet(path: string, columns: ColumnMap): AsyncGenerator<RawRow, void, void> {
-  const source = await openFile(path);
-  try {
-    const file = bufferOf(source);
-    const metadata = await guarded(path, () => parquetMetadataAsync(file));
-    checkRowGroups(metadata, path, source.size);
-    const wanted = wantedColumns(metadata, path, columns);
-    let first = 0;
-    for (const group of metadata.row_groups) {
-      const rows = Number(group.num_rows);
-      await guarded(path, () => checkPages(file, group, new Set(wanted), path));
-      const bytes = Math.max(1, Number(group.total_byte_size));
-      const step = Math.max(1, Math.min(STEP_ROWS, Math.floor((rows * STEP_BYTES) / bytes)));
-      for (let from = 0; from < rows; from += step) {
-        const rowStart = first + from;
-        const rowEnd = first + Math.min(rows, from + step);
-        const objects = await guarded(path, () =>
-          parquetReadObjects({ file, metadata, columns: [...wanted], rowStart, rowEnd, compressors }),
-        );
-        if (objects.length !== rowEnd - rowStart)
-          throw damaged(path, `has ${objects.length} rows where its metadata names ${rowEnd - rowStart}`);
-        for (const [i, row] of objects.entries())
-          yield { at: `: row ${rowStart + i + 1}`, value: plain(row) };
-      }
-      first += rows;
-    }
-  } finally {
-    await source.handle.close();
+const DEFAULT_LIMITS: ParquetLimits = { timeoutMs: 60_000, heapMegabytes: 1024 };
+
+/** The process that decodes; started by the first question, and again after it had to be killed. */
+export class ParquetDecoder {
+  readonly #limits: ParquetLimits;
+  #child: ChildProcess | undefined;
+
+  constructor(limits: ParquetLimits = DEFAULT_LIMITS) {
+    this.#limits = limits;
+  }
+
+  /** One question at a time. @returns the answer; a fact where the file is at fault */
+  ask(request: ParquetRequest): Promise<ParquetReply> {
+    const child = (this.#child ??= startChild(this.#limits.heapMegabytes));
+    return new Promise((resolve) => {
+      const finish = (reply: ParquetReply): void => {
+        clearTimeout(timer);
+        child.removeAllListeners();
+        resolve(reply);
+      };
+      const fail = (fact: string): void => {
+        this.close();
+        finish({ fact });
+      };
+      const { timeoutMs, heapMegabytes } = this.#limits;
+      const timer = setTimeout(() => fail(`decoding took longer than ${timeoutMs} ms`), timeoutMs);
+      child.on("message", finish);
+      child.on("error", (error) => fail(`the decoder could not start: ${error.message}`));
+      child.on("exit", () => fail(`decoding needed more than ${heapMegabytes} MB of memory`));
+      child.send(request, (error) => {
+        if (error) fail(`the decoder could not be reached: ${error.message}`);
+      });
+    });
+  }
+
+  close(): void {
+    this.#child?.kill("SIGKILL");
+    this.#child = undefined;
   }
 }
 
-/** The names of all columns. */
-const parquetColumns = (metadata: FileMetaData): readonly string[] =>
-  parquetSchema(metadata).children.map((child) => child.element.name);
+function startChild(heapMegabytes: number): ChildProcess {
+  const { resolve } = createRequire(import.meta.url);
+  const url = (name: string): string => JSON.stringify(pathToFileURL(resolve(name)).href);
+  const program = `
+    import * as hyparquet from ${url("hyparquet")};
+    import { parquetHeader } from ${url("hyparquet/src/column.js")};
+    import { compressors } from ${url("hyparquet-compressors")};
+    import * as fs from "node:fs/promises";
+    (${serveParquet.toString()})({ hyparquet, parquetHeader, compressors, fs });`;
+  return spawn(
+    process.execPath,
+    [`--max-old-space-size=${heapMegabytes}`, "--input-type=module", "-e", program],
+    { stdio: ["ignore", "ignore", "ignore", "ipc"], serialization: "advanced", env: {} },
+  );
+}
 
-function wantedColumns(metadata: FileMetaData, path: string, columns: ColumnMap): readonly string[] {
-  const all = parquetColumns(metadata);
+/** @throws QdoraError for a file that is damaged, or whose columns are none of a row's */
+export async function* readParquet(path: string, columns: ColumnMap): AsyncGenerator<RawRow, void, void> {
+  const decoder = new ParquetDecoder();
+  try {
+    yield* decodeRows(decoder, path, columns);
+  } finally {
+    decoder.close();
+  }
+}
+
+/** As readParquet, with a decoder that may serve several files, one after the other. */
+export async function* decodeRows(
+  decoder: ParquetDecoder,
+  path: string,
+  columns: ColumnMap,
+): AsyncGenerator<RawRow, void, void> {
+  // Refuses what is no regular file.
+  await (await openFile(path)).handle.close();
+  const opened = await ask(decoder, path, { open: path });
+  const wanted = wantedColumns("columns" in opened ? opened.columns : [], path, columns);
+  let number = 0;
+  let coming = ask(decoder, path, { read: wanted });
+  for (;;) {
+    const reply = await coming;
+    const rows = "rows" in reply ? reply.rows : [];
+    if (rows.length === 0) return;
+    // The next rows are decoded while these are used.
+    coming = ask(decoder, path, { next: true });
+    coming.catch(() => undefined);
+    for (const value of rows) {
+      number += 1;
+      yield { at: `: row ${number}`, value };
+    }
+  }
+}
+
+async function ask(decoder: ParquetDecoder, path: string, request: ParquetRequest): Promise<ParquetReply> {
+  const reply = await decoder.ask(request);
+  if (!("fact" in reply)) return reply;
+  throw new QdoraError(
+    path,
+    `cannot be read as Parquet (${reply.fact})`,
+    "the file is damaged or has row groups that are too large; make or download it again",
+  );
+}
+
+function wantedColumns(all: readonly string[], path: string, columns: ColumnMap): readonly string[] {
   const asked = Object.values(columns);
   const missing = asked.find((name) => !all.includes(name));
   const listed = all.slice(0, 8).map((name) => JSON.stringify(name.slice(0, 40)));
@@ -72,42 +135,3 @@ function wantedColumns(metadata: FileMetaData, path: string, columns: ColumnMap)
     "say which column is which with `columns`, for instance --columns prompt=question,completion=answer",
   );
 }
-
-const damaged = (path: string, fact: string, cause?: unknown): QdoraError =>
-  new QdoraError(path, fact, "the file is damaged; make or download it again", { cause });
-
-async function guarded<T>(path: string, body: () => Promise<T>): Promise<T> {
-  try {
-    return await body();
-  } catch (error) {
-    if (error instanceof QdoraError) throw error;
-    const reason = (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " ");
-    throw damaged(path, `cannot be read as Parquet (${reason.slice(0, 160)})`, error);
-  }
-}
-
-function bufferOf(source: OpenFile): AsyncBuffer {
-  return {
-    byteLength: source.size,
-    slice: async (start, end = source.size) => {
-      if (!(start >= 0 && start <= end && end <= source.size))
-        throw new Error(`bytes ${start} to ${end} are outside the file`);
-      const bytes = await readBytes(source, start, end - start);
-      return bytes.buffer as ArrayBuffer;
-    },
-  };
-}
-
-/** Values as JSON would have them: integers are numbers, bytes and dates are not taken apart. */
-function plain(value: unknown): unknown {
-  if (typeof value === "bigint") {
-    const number = Number(value);
-    return Number.isSafeInteger(number) ? number : value.toString();
-  }
-  if (typeof value !== "object" || value === null || value instanceof Date) return value;
-  if (ArrayBuffer.isView(value)) return isBytes(value) ? value : Array.from(value as Int32Array, plain);
-  if (Array.isArray(value)) return value.map(plain);
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
-}
-
-const isBytes = (value: ArrayBufferView): value is Uint8Array => value instanceof Uint8Array;

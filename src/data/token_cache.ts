@@ -57,7 +57,7 @@ export async function makeTokens(
   const writer = await mkdir(folder, { recursive: true })
     .then(() => TokenWriter.create(join(folder, name), width))
     .catch(async () => {
-      lone = await mkdtemp(join(tmpdir(), "qdora-tokens-"));
+      lone = await mkdtemp(join(tmpdir(), "qdora-tokens-lone-"));
       return TokenWriter.create(join(lone, name), width);
     });
   try {
