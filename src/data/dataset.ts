@@ -28,6 +28,8 @@ export interface DatasetOptions extends EncodeOptions {
   readonly packing?: boolean;
   /** Rows to hold out: a fraction below 1, else a number of rows. */
   readonly valSize?: number | undefined;
+  /** Stops the encoding. */
+  readonly signal?: AbortSignal | undefined;
   /** Picks the held-out rows, and which rows a weight below 1 leaves. */
   readonly seed: number;
 }

@@ -15,6 +15,8 @@ export interface EncodeSettings extends EncodeOptions {
   /** Why there is no tokenizer; thrown when a row needs one. */
   readonly tokenizerError?: unknown;
   readonly columns: ColumnMap;
+  /** Stops the encoding. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface EncodePool {

@@ -111,6 +111,8 @@ async function encodeFiles(
   const underWay: Promise<EncodedChunk>[] = [];
   try {
     for await (const chunk of readChunks(files, settings)) {
+      if (settings.signal?.aborted)
+        throw new QdoraError("data", `${files.name}: stopped while it was tokenised`, "start again");
       const encoded = pool.encode(chunk);
       // Failures are met in order, below.
       encoded.catch(() => undefined);

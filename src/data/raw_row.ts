@@ -34,7 +34,7 @@ export function valueOf(row: RawRow): { readonly value: unknown } | { readonly f
   try {
     return { value: JSON.parse(row.text) as unknown };
   } catch (error) {
-    const reason = (error as Error).message.replaceAll(/\s+/g, " ").slice(0, 120);
+    const reason = (error as Error).message.replaceAll(/[\s\p{C}]+/gu, " ").slice(0, 120);
     return { fault: { fact: `is not JSON (${reason})`, hint: "write one JSON object on each line" } };
   }
 }

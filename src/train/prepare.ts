@@ -43,7 +43,7 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 });
 
 /** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
-export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
+export async function prepareRun(settings: TrainingSettings, signal?: AbortSignal): Promise<PreparedRun> {
   const { arch, ...storage } = await readModel(settings);
   const layout = layoutOf(arch, settings);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
@@ -63,6 +63,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     packing: settings.packing,
     valSize: settings.val_size,
     seed: settings.seed,
+    signal,
   });
   const positions = longestRow(dataset);
   checkPositions(arch, positions);

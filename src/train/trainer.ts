@@ -39,7 +39,9 @@ export async function train(
   listen: Listener,
   signal?: AbortSignal,
 ): Promise<TrainingResult> {
-  const run = await prepareRun(settings);
+  const run = await prepareRun(settings, signal).catch((error: unknown) => {
+    throw signal?.aborted ? new StoppedError(0) : error;
+  });
   await listen({ type: "prepared", run });
   checkMemoryLimit(run);
   const gpu = await openGpu({ adapter: settings.device });

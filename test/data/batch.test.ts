@@ -34,7 +34,7 @@ describe("makeMicroBatch", () => {
 describe("longestMicroBatchTokens", () => {
   const rows = (...lengths: number[]) => ({
     length: lengths.length,
-    tokensOf: (row: number) => lengths[row] ?? 0,
+    tokensOf: (index: number) => lengths[index] ?? 0,
   });
   const train = rows(3, 9, 4, 8);
   const units = singleUnits(4);

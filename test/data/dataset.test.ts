@@ -16,8 +16,8 @@ const load = (data: readonly unknown[] | string, options: Partial<DatasetOptions
     seed: 0,
     ...options,
   });
-const ids = (rows: Iterable<{ readonly inputIds: Int32Array }>): number[] =>
-  Array.from(rows, (row) => row.inputIds[0] ?? -1);
+const ids = (list: Iterable<{ readonly inputIds: Int32Array }>): number[] =>
+  Array.from(list, (row) => row.inputIds[0] ?? -1);
 const unitsOf = ({ units }: Dataset) => Array.from({ length: units.length }, (_, unit) => units.rowsOf(unit));
 
 describe("loadDataset", () => {

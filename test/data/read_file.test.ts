@@ -174,7 +174,9 @@ describe("Parquet", () => {
         ],
       },
     ]);
-    expect((rows[5]?.[1] as { messages: unknown[] }).messages).toHaveLength(3);
+    expect(rows[5]?.[1]).toMatchObject({
+      messages: [{ role: "system" }, { role: "user" }, { role: "assistant" }],
+    });
   });
 
   it("reads dictionaries, nulls and version 2 pages, the named columns only", async () => {
