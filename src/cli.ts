@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.js";
+import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
@@ -35,7 +36,17 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-const COMMANDS = [addFinetune, addPull, addPlan, addGenerate, addQuantize, addInspect, addDoctor, addBench];
+const COMMANDS = [
+  addFinetune,
+  addPull,
+  addPlan,
+  addData,
+  addGenerate,
+  addQuantize,
+  addInspect,
+  addDoctor,
+  addBench,
+];
 for (const add of COMMANDS) add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });

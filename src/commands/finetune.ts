@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
 import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/resolve.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
 import { metricsWriter } from "../report/metrics.js";
 import { planJson, planTable } from "../report/plan.js";
@@ -25,8 +26,11 @@ function describeRun(run: PreparedRun): string {
     counts.unscored > 0 ? `${counts.unscored} without a scored label` : "",
     run.dataset.validation.length > 0 ? `${run.dataset.validation.length} held out` : "",
   ].filter(Boolean);
+  const { broken } = run.dataset;
+  const skipped = broken.count === 0 ? [] : [`skipped: ${brokenWords(broken)}`];
   return [
     `data: ${counts.rows} rows, ${counts.tokens.toLocaleString("en-US")} tokens, ${counts.scoredTokens.toLocaleString("en-US")} scored${extra.length > 0 ? ` (${extra.join(", ")})` : ""}`,
+    ...skipped,
     `adapter: ${run.layout.parameterCount.toLocaleString("en-US")} parameters in ${run.layout.modules.size} modules`,
     `steps: ${run.totalSteps}, micro-batches of up to ${run.capacity} tokens`,
     `memory on the GPU (exact): ${formatBytes(run.plan.totalBytes)}`,
@@ -40,6 +44,7 @@ function describeRun(run: PreparedRun): string {
 async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
   await checkOutputFolder(config);
   const run = await prepareRun(config);
+  run.dataset.close();
   process.stderr.write(`${describeRun(run)}\n`);
   checkMemoryLimit(run);
   if (!json) return;

@@ -2,7 +2,7 @@
 import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
 import { adapterFromPeft } from "../adapter/peft.js";
 import { checkedTargetModules, type AdapterSettings } from "../adapter/targets.js";
-import { longestMicroBatchTokens } from "../data/batch.js";
+import { longestMicroBatchTokens, longestRowTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
@@ -45,7 +45,7 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 });
 
 /** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
-export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
+export async function prepareRun(settings: TrainingSettings, signal?: AbortSignal): Promise<PreparedRun> {
   const limit = await memoryLimit(settings);
   const { arch, ...storage } = await readModel(settings);
   const layout = layoutOf(arch, settings);
@@ -55,7 +55,9 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
   const usable = "error" in tokenizer ? undefined : tokenizer;
   const dataset = await loadDataset({
-    path: settings.data,
+    data: settings.data,
+    weights: settings.data_weights,
+    columns: settings.columns,
     tokenizer: usable,
     tokenizerError: "error" in tokenizer ? tokenizer.error : undefined,
     vocabSize: arch.vocab,
@@ -64,6 +66,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     packing: settings.packing,
     valSize: settings.val_size,
     seed: settings.seed,
+    signal,
   });
   const positions = longestRow(dataset);
   checkPositions(arch, positions);
@@ -148,7 +151,4 @@ export async function readModel(
 }
 
 const longestRow = (dataset: Dataset): number =>
-  [...dataset.train, ...dataset.validation].reduce(
-    (longest, row) => Math.max(longest, row.inputIds.length),
-    1,
-  );
+  Math.max(1, longestRowTokens(dataset.train), longestRowTokens(dataset.validation));

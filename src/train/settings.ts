@@ -10,7 +10,9 @@ export interface TrainingSettings {
   /** Its name on the Hub, if it was pulled from there. */
   readonly model_id?: string | undefined;
   readonly revision?: string | undefined;
-  readonly data: string;
+  readonly data: string | readonly string[];
+  readonly data_weights?: readonly number[] | undefined;
+  readonly columns: Readonly<Record<string, string>>;
   readonly output_dir: string;
   readonly init_adapter?: string | undefined;
   readonly quant: "nf4" | "none";

@@ -31,6 +31,8 @@ describe("resolveFinetuneConfig", () => {
   it("has the defaults of the contract", async () => {
     expect(await resolve()).toEqual({
       ...REQUIRED,
+      data_weights: undefined,
+      columns: {},
       revision: "main",
       init_adapter: undefined,
       quant: "nf4",
