@@ -16,7 +16,7 @@ import { checkOutputFolder, CONFIG_FILE, openOutputFolder, writeOutput } from ".
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
 import { StoppedError, train, type TrainingResult } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
-import { localModel } from "./stoppable.js";
+import { localData, localModel } from "./stoppable.js";
 
 /** What the data became: shown before anything is loaded. */
 function describeRun(run: PreparedRun): string {
@@ -111,6 +111,8 @@ export function addFinetune(program: Command): void {
         const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
         const model = await localModel(named.model, named.revision);
         if ("exit" in model) return model.exit;
+        const data = await localData(named.data);
+        if ("exit" in data) return data.exit;
         const config = { ...named, model: model.value.path, model_id: model.value.id };
         if (config.dry_run) return dryRun(config, json === true);
         return obeySignals(debug, (signal) => finetune(config, signal));
