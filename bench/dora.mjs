@@ -9,7 +9,7 @@ import { openGpu } from "../dist/gpu/device.js";
 import { microBatchProgram } from "../dist/model/programs.js";
 import { prepareRun } from "../dist/train/prepare.js";
 import { TrainingSession } from "../dist/train/session.js";
-import { stepBatches } from "../dist/train/trainer.js";
+import { stepBatches } from "../dist/train/batches.js";
 
 const { values: flags } = parseArgs({
   options: {

@@ -1,5 +1,5 @@
 // Norm of all gradients from their partial sums, and the factor that clips it: totals[1] = norm, totals[2] = min(1, max_grad_norm / (norm + 1e-6)),
-// 0 where the norm is not finite (the update is then skipped). One workgroup of LANES lanes. Any adapter.
+// 0 where the norm or the loss sum totals[0] is not finite (the update is then skipped). One workgroup of LANES lanes. Any adapter.
 const LANES = #{LANES}u;
 struct Sizes {
   count: u32,
@@ -18,7 +18,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   }
   let total = reduce_sum(lane, sum);
   if (lane == 0u) {
-    let is_finite = (bitcast<u32>(total) & 0x7f800000u) != 0x7f800000u;
+    let is_finite = (bitcast<u32>(total) & 0x7f800000u) != 0x7f800000u && (bitcast<u32>(totals[0]) & 0x7f800000u) != 0x7f800000u;
     let norm = sqrt(total);
     totals[1] = norm;
     totals[2] = select(0.0, min(1.0, step[6] / (norm + 1e-6)), is_finite);

@@ -6,15 +6,25 @@ import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/re
 import { writeFileAtomic } from "../formats/files.js";
 import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
-import { metricsWriter } from "../report/metrics.js";
+import { evaluationLine, metricsWriter, stepLine, type MetricsWriter } from "../report/metrics.js";
+import { mendMetrics } from "../report/metrics_mend.js";
 import { planJson, planTable } from "../report/plan.js";
 import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
-import { writeReport } from "../report/html.js";
-import type { Listener, StepEvent, TrainingEvent } from "../train/events.js";
-import { checkOutputFolder, CONFIG_FILE, openOutputFolder, writeOutput } from "../train/output.js";
+import { writeReport, type RunHistory } from "../report/html.js";
+import { CheckpointStore } from "../train/checkpoint_store.js";
+import type { Listener } from "../train/events.js";
+import { StoppedError } from "../train/interrupt.js";
+import {
+  checkOutputFolder,
+  CONFIG_FILE,
+  METRICS_FILE,
+  openOutputFolder,
+  writeOutput,
+} from "../train/output.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
-import { StoppedError, train, type TrainingResult } from "../train/trainer.js";
+import { withRestarts } from "../train/restarts.js";
+import { train, type TrainingResult } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
 import { localData, localModel } from "./stoppable.js";
 
@@ -62,37 +72,57 @@ function memoryLine({ gpuPeakBytes, isSoftware }: TrainingResult): string {
   return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
 }
 
-/** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
+/** Trains to the end, also if the GPU is lost on the way. */
 async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<void> {
   await checkOutputFolder(config);
+  let attempt = config;
+  const onStarted = (): void => {
+    // From here on the folder's checkpoints are this run's own.
+    attempt = { ...config, resume: true };
+  };
+  const say = (text: string): void => void process.stderr.write(`${text}\n`);
+  await withRestarts(() => runOnce(attempt, signal, onStarted), { say, signal });
+}
+
+/** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
+async function runOnce(config: FinetuneConfig, signal: AbortSignal, onStarted: () => void): Promise<void> {
+  const store = await CheckpointStore.open(config, signal);
+  const metricsPath = join(config.output_dir, METRICS_FILE);
   const print = progressPrinter(process.stderr);
-  const steps: StepEvent[] = [];
-  const evaluations: Extract<TrainingEvent, { type: "evaluation" }>[] = [];
-  let metrics: ReturnType<typeof metricsWriter> | undefined;
+  const history: RunHistory = { steps: [], evaluations: [] };
+  let metrics: MetricsWriter | undefined;
   const listen: Listener = async (event) => {
     if (event.type === "prepared") {
       process.stderr.write(`${describeRun(event.run)}\n`);
       return;
     }
     if (event.type === "started") {
-      // The folder appears once the run can really start, so that a refused run leaves nothing behind.
-      await openOutputFolder(config.output_dir);
+      // Files appear once the run can really start, so that a refused run leaves nothing behind.
+      const from = store.resumed?.position;
+      await openOutputFolder(config.output_dir, from !== undefined);
       await writeFileAtomic(join(config.output_dir, CONFIG_FILE), toYaml(config));
-      metrics = metricsWriter(join(config.output_dir, "metrics.jsonl"));
+      if (from) {
+        const lines = await mendMetrics(metricsPath, from.step, from.evaluation_pending);
+        for (const line of lines)
+          history[line["eval_loss"] === undefined ? "steps" : "evaluations"].push(line);
+      }
+      metrics = metricsWriter(metricsPath, from !== undefined);
+      onStarted();
     }
-    if (event.type === "step") steps.push(event);
-    if (event.type === "evaluation") evaluations.push(event);
+    if (event.type === "step") history.steps.push(stepLine(event));
+    if (event.type === "evaluation") history.evaluations.push(evaluationLine(event));
     await metrics?.listen(event);
     await print(event);
   };
   try {
-    const result = await train(config, listen, signal);
-    await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
-    await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
+    const result = await train(config, listen, signal, store);
+    await writeOutput(result.run, result.adapter, history.steps.at(-1)?.["loss"]);
+    await writeReport(join(config.output_dir, "report.html"), result.run, history);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
     process.stderr.write(`${memoryLine(result)}\n`);
   } finally {
     metrics?.close();
+    store.close();
   }
 }
 
@@ -120,7 +150,10 @@ export function addFinetune(program: Command): void {
     });
 }
 
-/** The first SIGINT or SIGTERM ends the run after its step, the second at once. */
+/** After the first signal, work that cannot be interrupted (reading a large data set) has this long to end by itself. */
+const PATIENCE_MS = 1000;
+
+/** The first SIGINT or SIGTERM saves and ends the run, the second ends it at once. */
 async function obeySignals(
   debug: boolean,
   body: (signal: AbortSignal) => Promise<void>,
@@ -130,7 +163,7 @@ async function obeySignals(
   const stop = (signal: NodeJS.Signals): void => {
     if (controller.signal.aborted) process.exit(SIGNAL_EXIT[signal] ?? 1);
     name = signal;
-    process.stderr.write(`\n${signal}: stopping after this step (again: at once)\n`);
+    process.stderr.write(`\n${signal}: saving and stopping (again: at once)\n`);
     controller.abort();
   };
   process.on("SIGINT", stop).on("SIGTERM", stop);
@@ -138,9 +171,12 @@ async function obeySignals(
     await body(controller.signal);
     return;
   } catch (error) {
-    if (!(error instanceof StoppedError)) throw error;
-    reportError(error, debug);
-    return SIGNAL_EXIT[name] ?? 1;
+    const isEarly = error === controller.signal.reason;
+    if (!(error instanceof StoppedError) && !isEarly) throw error;
+    reportError(isEarly ? new StoppedError(0, undefined) : error, debug);
+    const code = SIGNAL_EXIT[name] ?? 1;
+    setTimeout(() => process.exit(code), PATIENCE_MS).unref();
+    return code;
   } finally {
     process.off("SIGINT", stop).off("SIGTERM", stop);
   }

@@ -288,7 +288,11 @@ export const KEYS = {
     help: "checkpoints to keep; older ones are deleted",
     fallback: undefined,
   }),
-  resume: reporting({ ...toggle, help: "go on from the last checkpoint in output_dir", fallback: false }),
+  resume: reporting({
+    ...toggle,
+    help: "go on from the newest whole checkpoint in output_dir",
+    fallback: false,
+  }),
 
   gradient_checkpointing: machine({
     ...choice("full", "selective", "none"),

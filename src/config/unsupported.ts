@@ -12,17 +12,6 @@ interface Unsupported {
 export const UNSUPPORTED: readonly Unsupported[] = [
   { key: "compute_dtype", isAsked: (c) => c.compute_dtype === "f16", instead: "use f32 or auto" },
   { key: "dropout", isAsked: (c) => c.dropout > 0, instead: "use 0" },
-  {
-    key: "save_steps",
-    isAsked: (c) => c.save_steps !== undefined,
-    instead: "leave it out; the adapter is written at the end",
-  },
-  { key: "save_total_limit", isAsked: (c) => c.save_total_limit !== undefined, instead: "leave it out" },
-  {
-    key: "resume",
-    isAsked: (c) => c.resume,
-    instead: "start again, or go on from a finished adapter with init_adapter",
-  },
 ];
 
 /** @throws QdoraError for the first setting that this version cannot do */

@@ -1,7 +1,7 @@
 /**
  * The optimizer: global gradient norm, clipping (torch's clip_grad_norm_), AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW).
  * `step` f32 [16]: 0 1 / scored labels, 1 learning rate, 2 1 - beta1^t, 3 1 - beta2^t, 4 weight decay, 5 epsilon, 6 largest norm,
- * 7 beta1, 8 beta2, 9 1 - beta1, 10 1 - beta2. `totals` f32 [16]: 0 loss sum, 1 gradient norm, 2 clip factor (0: not finite, no update).
+ * 7 beta1, 8 beta2, 9 1 - beta1, 10 1 - beta2. `totals` f32 [16]: 0 loss sum, 1 gradient norm, 2 clip factor (0: norm or loss not finite, no update).
  */
 import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
@@ -57,7 +57,8 @@ export const clip: Kernel = {
     for (let i = 0; i < size(call, "count"); i++) sum += partials[i]!;
     const norm = Math.sqrt(sum);
     totals[1] = norm;
-    totals[2] = Number.isFinite(norm) ? Math.min(1, step[6]! / (norm + 1e-6)) : 0;
+    totals[2] =
+      Number.isFinite(norm) && Number.isFinite(totals[0]!) ? Math.min(1, step[6]! / (norm + 1e-6)) : 0;
   },
   cost: (call) => ({ flops: size(call, "count"), bytes: 4 * size(call, "count") }),
 };

@@ -10,6 +10,7 @@ import type { DenseFormat } from "../kernels/weight.js";
 import type { Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
 import { findEntry, readVector, type TensorSink } from "./entries.js";
+import type { ModelFingerprint } from "./fingerprint.js";
 import { loadDense } from "./load_dense.js";
 import { loadLinear, quantizeRows } from "./load_linear.js";
 import type { LinearModule, Role } from "./modules.js";
@@ -67,6 +68,7 @@ export type RowSquares = ReadonlyMap<string, Float32Array>;
 /**
  * Fills all tensors of a model.
  * @param onProgress called with the bytes of the checkpoint handled so far
+ * @param fingerprint if given, notes what is read
  * @throws QdoraError naming file and tensor for anything missing, misshapen or not finite
  */
 export async function loadModel(
@@ -74,8 +76,10 @@ export async function loadModel(
   model: ModelTensors,
   sink: TensorSink,
   onProgress: (bytes: number) => void = () => undefined,
+  fingerprint?: ModelFingerprint,
 ): Promise<RowSquares> {
-  const checkpoint = await openCheckpoint(folder);
+  const opened = await openCheckpoint(folder);
+  const checkpoint = fingerprint ? fingerprint.watch(opened) : opened;
   const reader = new ReadAhead(checkpoint);
   const rowSquares = new Map<string, Float32Array>();
   let bytes = 0;

@@ -2,7 +2,8 @@
 import { HostEmbedding } from "./host_embedding.js";
 import type { Architecture } from "./config.js";
 import type { TensorSink } from "./entries.js";
-import { loadModel, type RowSquares } from "./load.js";
+import type { ModelFingerprint } from "./fingerprint.js";
+import { EMBEDDING_NAME, loadModel, type RowSquares } from "./load.js";
 import type { ModelTensors } from "./tensors.js";
 
 /** Rows of the token embedding, gathered by the host. */
@@ -13,12 +14,22 @@ export interface EmbeddingRows {
 }
 
 export interface ModelSource {
-  /** Fills all tensors. @param onBytes called with the bytes handled so far */
-  load(model: ModelTensors, sink: TensorSink, onBytes: (bytes: number) => void): Promise<RowSquares>;
+  /** Fills all tensors. @param onBytes called with the bytes handled so far @param fingerprint notes what is read */
+  load(
+    model: ModelTensors,
+    sink: TensorSink,
+    onBytes: (bytes: number) => void,
+    fingerprint: ModelFingerprint,
+  ): Promise<RowSquares>;
   openEmbedding(arch: Architecture): Promise<EmbeddingRows>;
 }
 
 export const folderSource = (folder: string): ModelSource => ({
-  load: (model, sink, onBytes) => loadModel(folder, model, sink, onBytes),
+  load: async (model, sink, onBytes, fingerprint) => {
+    const rowSquares = await loadModel(folder, model, sink, onBytes, fingerprint);
+    // Rows of an embedding that stays on the disk are read while training; it belongs to the model all the same.
+    await fingerprint.readTensor(folder, EMBEDDING_NAME);
+    return rowSquares;
+  },
   openEmbedding: (arch) => HostEmbedding.open(folder, arch),
 });

@@ -17,6 +17,13 @@ import { DOWNLOAD_LABELS, type HostStore } from "./transfer.js";
 /** Which variant runs a call: the tuner's table, a forced name, or the first that accepts. */
 export type ChooseVariant = (call: Call, accepted: readonly Variant[]) => Variant;
 
+export interface RunOptions {
+  /** A, B or m changed since the last run. */
+  readonly afterUpdate?: boolean;
+  /** Ends the run between two submits with its reason; what was written so far stays. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 interface Bound {
   readonly variant: Variant;
   readonly defines: Defines;
@@ -186,21 +193,22 @@ export class Executor {
    * Runs a program that has the structure of the loaded one of the same name, with this one's sizes.
    * Returns when the work is submitted and at most one submit is still running.
    */
-  run(program: Program, options: { readonly afterUpdate?: boolean } = {}): Promise<void> {
+  run(program: Program, options: RunOptions = {}): Promise<void> {
     return this.#runCalls(program, () => true, options);
   }
 
-  async #runCalls(
-    program: Program,
-    wanted: (index: number) => boolean,
-    options: { readonly afterUpdate?: boolean },
-  ): Promise<void> {
+  async #runCalls(program: Program, wanted: (index: number) => boolean, options: RunOptions): Promise<void> {
+    const { signal } = options;
     const loaded = this.#loaded(program.name);
     if (loaded.current !== program) this.#writeUniforms(loaded, program);
     let encoder: GPUCommandEncoder | undefined;
     let pass: GPUComputePassEncoder | undefined;
     let flops = 0;
     for (const [i, call] of program.calls.entries()) {
+      if (signal?.aborted) {
+        await this.#downloader.finish();
+        signal.throwIfAborted();
+      }
       if (!wanted(i) || (call.onlyAfterUpdate && !options.afterUpdate)) continue;
       const bound = loaded.bound[i];
       if (!bound) {

@@ -72,6 +72,7 @@ export async function tune(
   programs: readonly Program[],
   mode: TuneMode,
   say: (line: string) => void = () => undefined,
+  signal?: AbortSignal,
 ): Promise<VariantTable> {
   const table = new Map<string, string>();
   if (mode === "off") return table;
@@ -93,6 +94,7 @@ export async function tune(
     if (measured++ === 0) say("measuring kernel variants on this adapter (once)");
     let best = { name: "", ms: Infinity };
     for (const variant of variants) {
+      signal?.throwIfAborted();
       const ms = await executor.measure(program, call, variant, REPEATS[mode]);
       if (ms < best.ms) best = { name: variant.name, ms };
     }

@@ -1,8 +1,8 @@
 /** report.html: the run on one page, without scripts or anything from outside. */
 import { writeFileAtomic } from "../formats/files.js";
-import type { StepEvent } from "../train/events.js";
 import type { PreparedRun } from "../train/prepare.js";
 import { formatBytes } from "./format.js";
+import type { MetricsLine } from "./metrics.js";
 import { planTable } from "./plan.js";
 
 const [WIDTH, HEIGHT, MARGIN] = [760, 260, 46];
@@ -44,34 +44,34 @@ ${curves.map((c, i) => `<text x="${WIDTH - MARGIN}" y="${18 + 16 * i}" text-anch
 </svg>`;
 }
 
+/** What happened, as metrics.jsonl has it; with what a resumed run did before. */
+export interface RunHistory {
+  readonly steps: MetricsLine[];
+  readonly evaluations: MetricsLine[];
+}
+
+const pointsOf = (lines: readonly MetricsLine[], key: string): readonly Point[] =>
+  lines.flatMap((line) => (line[key] === undefined ? [] : { x: line["step"] ?? 0, y: line[key] }));
+
 /** Writes the report of a finished run. */
 export async function writeReport(
   path: string,
   run: PreparedRun,
-  steps: readonly StepEvent[],
-  evaluations: readonly { readonly step: number; readonly loss: number }[],
+  { steps, evaluations }: RunHistory,
 ): Promise<void> {
-  const losses = {
-    name: "training loss",
-    color: "#1f6fb4",
-    points: steps.map((s) => ({ x: s.step, y: s.loss })),
-  };
-  const held = {
-    name: "held-out loss",
-    color: "#d1571b",
-    points: evaluations.map((e) => ({ x: e.step, y: e.loss })),
-  };
+  const losses = { name: "training loss", color: "#1f6fb4", points: pointsOf(steps, "loss") };
+  const held = { name: "held-out loss", color: "#d1571b", points: pointsOf(evaluations, "eval_loss") };
   const last = steps.at(-1);
   const facts = [
-    `${run.totalSteps} steps, ${last?.tokens.toLocaleString("en-US") ?? 0} tokens, ${last?.tokensPerSecond.toFixed(1) ?? 0} tokens/s`,
-    `${run.layout.parameterCount.toLocaleString("en-US")} trained parameters, GPU peak ${formatBytes(last?.gpuBytes ?? 0)}`,
+    `${run.totalSteps} steps, ${last?.["tokens"]?.toLocaleString("en-US") ?? 0} tokens, ${last?.["tokens_per_second"]?.toFixed(1) ?? 0} tokens/s`,
+    `${run.layout.parameterCount.toLocaleString("en-US")} trained parameters, GPU peak ${formatBytes(last?.["gpu_bytes"] ?? 0)}`,
   ];
   const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>qdora run</title>
 <style>body{font:15px system-ui,sans-serif;max-width:800px;margin:2em auto;padding:0 1em}svg{width:100%;background:#8881}text{font-size:12px;fill:currentColor}</style>
 <h1>qdora run</h1>${facts.map((f) => `<p>${escape(f)}</p>`).join("")}
 ${chart("Loss", evaluations.length > 0 ? [losses, held] : [losses])}
-${chart("Gradient norm", [{ name: "gradient norm", color: "#5a8f29", points: steps.map((s) => ({ x: s.step, y: s.gradNorm })) }])}
-${chart("Learning rate", [{ name: "learning rate", color: "#7d4fa8", points: steps.map((s) => ({ x: s.step, y: s.learningRate })) }])}
+${chart("Gradient norm", [{ name: "gradient norm", color: "#5a8f29", points: pointsOf(steps, "grad_norm") }])}
+${chart("Learning rate", [{ name: "learning rate", color: "#7d4fa8", points: pointsOf(steps, "learning_rate") }])}
 <h2>GPU memory</h2><pre>${escape(planTable(run.plan))}</pre>
 </html>
 `;

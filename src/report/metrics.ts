@@ -1,37 +1,60 @@
 /** metrics.jsonl: one line per logged step or evaluation, written when it happens. Never NaN, never null. */
-import { openSync, writeSync, closeSync } from "node:fs";
-import type { Listener } from "../train/events.js";
+import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
+import { QdoraError } from "../formats/error.js";
+import type { EvaluationEvent, Listener, StepEvent } from "../train/events.js";
 
-/** Numbers as JSON; a step that is not finite leaves the key out rather than writing null. */
-const finite = (fields: Record<string, number>): Record<string, number> =>
+/** One line. A number that is not finite leaves its key out rather than being null. */
+export type MetricsLine = Readonly<Record<string, number>>;
+
+const finite = (fields: MetricsLine): MetricsLine =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => Number.isFinite(value)));
+
+export const stepLine = (e: StepEvent): MetricsLine =>
+  finite({
+    step: e.step,
+    loss: e.loss,
+    grad_norm: e.gradNorm,
+    learning_rate: e.learningRate,
+    epoch: e.epoch,
+    tokens: e.tokens,
+    tokens_per_second: e.tokensPerSecond,
+    gpu_bytes: e.gpuBytes,
+  });
+
+export const evaluationLine = (e: EvaluationEvent): MetricsLine =>
+  finite({ step: e.step, eval_loss: e.loss, epoch: e.epoch });
 
 export interface MetricsWriter {
   readonly listen: Listener;
   close(): void;
 }
 
-/** @param path the file; an older one is replaced */
-export function metricsWriter(path: string): MetricsWriter {
-  const file = openSync(path, "w");
-  const line = (fields: Record<string, number>): void => {
-    writeSync(file, `${JSON.stringify(finite(fields))}\n`);
+/**
+ * @param path the file
+ * @param isResumed go on after what is there; else an older file is replaced
+ */
+export function metricsWriter(path: string, isResumed = false): MetricsWriter {
+  const file = openSync(path, isResumed ? "a" : "w");
+  const line = (fields: MetricsLine): void => {
+    try {
+      writeSync(file, `${JSON.stringify(fields)}\n`);
+    } catch (cause) {
+      const reason = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+      throw new QdoraError(
+        path,
+        `cannot be written (${reason === "ENOSPC" ? "the disk is full" : reason})`,
+        "checkpoints are kept: free some space, then go on with --resume",
+        { cause },
+      );
+    }
   };
   return {
     listen: (event) => {
-      if (event.type === "step" && event.logged) {
-        line({
-          step: event.step,
-          loss: event.loss,
-          grad_norm: event.gradNorm,
-          learning_rate: event.learningRate,
-          epoch: event.epoch,
-          tokens: event.tokens,
-          tokens_per_second: event.tokensPerSecond,
-          gpu_bytes: event.gpuBytes,
-        });
-      } else if (event.type === "evaluation") {
-        line({ step: event.step, eval_loss: event.loss, epoch: event.epoch });
+      if (event.type === "step" && event.logged) line(stepLine(event));
+      else if (event.type === "evaluation") line(evaluationLine(event));
+      else if (event.type === "saved") {
+        // Its lines must not be lost where the checkpoint is not.
+        fsyncSync(file);
       }
     },
     close: () => closeSync(file),

@@ -34,7 +34,9 @@ export function progressPrinter(out: Output): Listener {
   return (event) => {
     switch (event.type) {
       case "prepared":
+        return;
       case "saved":
+        line(`saved ${event.folder}`);
         return;
       case "gpu":
         line(`gpu: ${event.name}${event.isSoftware ? " (software: right, but slow)" : ""}`);

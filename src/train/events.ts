@@ -8,7 +8,7 @@ export type TrainingEvent =
   | { readonly type: "loading"; readonly bytes: number }
   | { readonly type: "started"; readonly seconds: number }
   | StepEvent
-  | { readonly type: "evaluation"; readonly step: number; readonly epoch: number; readonly loss: number }
+  | EvaluationEvent
   | { readonly type: "saved"; readonly folder: string; readonly step: number }
   | { readonly type: "finished"; readonly step: number; readonly seconds: number };
 
@@ -30,6 +30,14 @@ export interface StepEvent {
   /** Whether this step is one of the logged ones. */
   readonly logged: boolean;
   readonly secondsLeft: number;
+}
+
+/** The mean loss over the held-out rows after a step. */
+export interface EvaluationEvent {
+  readonly type: "evaluation";
+  readonly step: number;
+  readonly epoch: number;
+  readonly loss: number;
 }
 
 export type Listener = (event: TrainingEvent) => void | Promise<void>;

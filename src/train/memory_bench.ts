@@ -42,7 +42,7 @@ export async function measureStep(
     const began = performance.now();
     const whole = { ...run, settings, arch, layout, capacity };
     const source = randomSource(settings.seed);
-    const session = await TrainingSession.open(whole, gpu, say, () => undefined, source);
+    const session = await TrainingSession.open(whole, gpu, say, () => undefined, { source });
     const loaded = performance.now();
     const random = new RandomSource(settings.seed, TOKEN_STREAM);
     const rows = Array.from({ length: settings.batch_size }, () => {

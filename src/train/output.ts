@@ -9,11 +9,14 @@ import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
 import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writePeftAdapter, type PeftConfig } from "../formats/peft.js";
+import { listCheckpoints, removeCheckpoint } from "./checkpoint_folder.js";
 import type { PreparedRun } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
 
 /** The resolved settings; it also marks a folder as that of a run. */
 export const CONFIG_FILE = "qdora_config.yaml";
+
+export const METRICS_FILE = "metrics.jsonl";
 
 const RUN_FILES = new Set([
   ...TOKENIZER_FILES,
@@ -21,7 +24,7 @@ const RUN_FILES = new Set([
   ADAPTER_WEIGHTS,
   CONFIG_FILE,
   "README.md",
-  "metrics.jsonl",
+  METRICS_FILE,
   "report.html",
 ]);
 
@@ -61,13 +64,18 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
 const isSameFolder = async (a: string, b: string): Promise<boolean> =>
   existsSync(a) && existsSync(b) && (await realpath(a)) === (await realpath(b));
 
-/** Makes the folder. Files of an earlier run in it are deleted, so that none of them can be taken for this run's. */
-export async function openOutputFolder(out: string): Promise<void> {
+/**
+ * Makes the folder. Files of an earlier run in it are deleted, so that none of them can be taken for this run's; a run that is resumed keeps its
+ * metrics and checkpoints.
+ */
+export async function openOutputFolder(out: string, isResumed = false): Promise<void> {
   await mkdir(out, { recursive: true });
-  if (!existsSync(join(out, CONFIG_FILE))) return;
+  if (!isResumed && !existsSync(join(out, CONFIG_FILE))) return;
   for (const name of await readdir(out)) {
-    if (RUN_FILES.has(name.replace(/\.[0-9a-f]{12}\.tmp$/, ""))) await rm(join(out, name));
+    const isKept = isResumed && name === METRICS_FILE;
+    if (!isKept && RUN_FILES.has(name.replace(/\.[0-9a-f]{12}\.tmp$/, ""))) await rm(join(out, name));
   }
+  if (!isResumed) for (const step of await listCheckpoints(out)) await removeCheckpoint(out, step);
 }
 
 /** Writes the adapter and what belongs to it. Each file appears whole or not at all; the adapter comes first, whatever happens to the others. */

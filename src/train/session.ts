@@ -5,21 +5,37 @@ import type { MicroBatch } from "../data/batch.js";
 import { QdoraError } from "../formats/error.js";
 import { readPeftAdapter } from "../formats/peft.js";
 import type { Gpu } from "../gpu/device.js";
+import { ModelFingerprint } from "../model/fingerprint.js";
 import type { RowSquares } from "../model/load.js";
 import { folderSource, type ModelSource } from "../model/source.js";
 import { evaluationProgram, microBatchProgram } from "../model/programs.js";
 import { Executor } from "../program/executor.js";
 import type { Program } from "../program/kernel.js";
 import { RandomSource } from "../program/random.js";
-import { cacheFolder, chooseFrom, tune } from "../program/tuner.js";
+import { cacheFolder, chooseFrom, tune, type VariantTable } from "../program/tuner.js";
 import { RunHost } from "./run_host.js";
 import { optimizerTables, stepScalars } from "./optimizer.js";
 import type { PlannedRun } from "./memory.js";
 import type { PreparedRun } from "./prepare.js";
+import { chosenVariants } from "./trained_state.js";
 
 export interface StepNumbers {
   readonly loss: number;
   readonly gradNorm: number;
+}
+
+interface SessionFacts {
+  readonly uploadRate: number;
+  readonly modelFingerprint: string;
+}
+
+export interface SessionOptions {
+  /** Where the weights come from; default: the model folder. */
+  readonly source?: ModelSource;
+  /** The kernel variants of a run that is resumed; measured where they are not given. */
+  readonly variants?: VariantTable | undefined;
+  /** Ends the opening with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Random streams of one seed. */
@@ -39,6 +55,10 @@ const scoredLabels = (batches: readonly MicroBatch[]): number =>
 export class TrainingSession {
   readonly run: SessionRun;
   readonly executor: Executor;
+  /** Which kernel variants run, by class of call. */
+  readonly variants: VariantTable;
+  /** Of the weights, as they were read. */
+  readonly modelFingerprint: string;
   readonly #host: RunHost;
   readonly #programs = new Map<string, Program>();
   readonly #optimizer: Program;
@@ -47,10 +67,12 @@ export class TrainingSession {
   /** A, B or m changed since g was computed. */
   #stale = true;
 
-  private constructor(run: SessionRun, executor: Executor, host: RunHost, uploadRate: number) {
-    this.uploadRate = uploadRate;
+  private constructor(run: SessionRun, executor: Executor, host: RunHost, given: SessionFacts) {
+    this.uploadRate = given.uploadRate;
     this.run = run;
     this.executor = executor;
+    this.variants = chosenVariants(executor, run.programs);
+    this.modelFingerprint = given.modelFingerprint;
     this.#host = host;
     this.#optimizer = run.programs.find((p) => p.name === "optimizer") as Program;
   }
@@ -61,7 +83,7 @@ export class TrainingSession {
     gpu: Gpu,
     say: (line: string) => void,
     onBytes: (bytes: number) => void,
-    source: ModelSource = folderSource(run.settings.model),
+    { source = folderSource(run.settings.model), variants, signal }: SessionOptions = {},
   ): Promise<TrainingSession> {
     const { largestBinding } = run.plan;
     if (largestBinding.bytes > gpu.traits.maxBindingBytes) {
@@ -81,12 +103,19 @@ export class TrainingSession {
       spans,
       bytesOf(Uint32Array.from({ length: 2 * run.capacity }, (_, i) => (i % 2) * run.capacity)),
     );
-    const table = await tune(executor, run.programs, run.settings.tune, say);
+    const table = variants ?? (await tune(executor, run.programs, run.settings.tune, say, signal));
+    signal?.throwIfAborted();
     await executor.load(run.programs, chooseFrom(table));
     const host = await RunHost.open(run, source, cacheFolder());
     executor.host = host;
-    const session = new TrainingSession(run, executor, host, uploadRate);
-    const rowSquares = await source.load(run.model, host.layers.before(executor), onBytes);
+    const fingerprint = new ModelFingerprint();
+    const onPiece = (bytes: number): void => {
+      signal?.throwIfAborted();
+      onBytes(bytes);
+    };
+    const rowSquares = await source.load(run.model, host.layers.before(executor), onPiece, fingerprint);
+    const facts = { uploadRate, modelFingerprint: fingerprint.digest() };
+    const session = new TrainingSession(run, executor, host, facts);
     await session.#startAdapter(rowSquares);
     for (const [t, values] of optimizerTables(run.layout)) await executor.write(t, bytesOf(values));
     await executor.idle();
@@ -110,12 +139,16 @@ export class TrainingSession {
     }
   }
 
-  /** One optimizer step over micro-batches. Loss and gradient are means over all their scored labels. */
+  /**
+   * One optimizer step over micro-batches. Loss and gradient are means over all their scored labels.
+   * @throws the signal's reason before the update; adapter and moments are as they were then
+   */
   async step(
     batches: readonly MicroBatch[],
     scalars: Omit<Parameters<typeof stepScalars>[0], "scored">,
+    signal?: AbortSignal,
   ): Promise<StepNumbers> {
-    await this.accumulate(batches, scalars);
+    await this.accumulate(batches, scalars, signal);
     return this.update(batches);
   }
 
@@ -123,6 +156,7 @@ export class TrainingSession {
   async accumulate(
     batches: readonly MicroBatch[],
     scalars: Omit<Parameters<typeof stepScalars>[0], "scored">,
+    signal?: AbortSignal,
   ): Promise<void> {
     const { stream } = this.run;
     await this.executor.write(
@@ -132,7 +166,10 @@ export class TrainingSession {
     await this.executor.write(stream.totals, new Uint8Array(64));
     for (const batch of batches) {
       await this.#writeBatch(batch);
-      await this.executor.run(this.#program("micro-batch", batch.tokens), { afterUpdate: this.#stale });
+      await this.executor.run(this.#program("micro-batch", batch.tokens), {
+        afterUpdate: this.#stale,
+        signal,
+      });
       this.#stale = false;
     }
   }
@@ -147,13 +184,16 @@ export class TrainingSession {
   }
 
   /** Mean loss over the scored labels of some micro-batches; nothing is trained. */
-  async evaluate(batches: readonly MicroBatch[]): Promise<number> {
+  async evaluate(batches: readonly MicroBatch[], signal?: AbortSignal): Promise<number> {
     const { stream } = this.run;
     let [loss, scored] = [0, 0];
     for (const batch of batches) {
       await this.executor.write(stream.totals, new Uint8Array(64));
       await this.#writeBatch(batch);
-      await this.executor.run(this.#program("evaluation", batch.tokens), { afterUpdate: this.#stale });
+      await this.executor.run(this.#program("evaluation", batch.tokens), {
+        afterUpdate: this.#stale,
+        signal,
+      });
       this.#stale = false;
       loss += new Float32Array(await this.executor.read(stream.totals))[0] ?? NaN;
       scored += batch.scored;

@@ -55,6 +55,7 @@ export interface TrainingSettings {
   readonly logging_steps: number;
   readonly save_steps?: number | undefined;
   readonly save_total_limit?: number | undefined;
+  readonly resume?: boolean | undefined;
   readonly memory_limit?: number | "auto" | undefined;
   readonly device?: string | undefined;
   readonly tune: TuneMode;

@@ -228,9 +228,6 @@ describe("resolveFinetuneConfig", () => {
     const asked: Record<string, unknown> = {
       compute_dtype: "f16",
       dropout: 0.1,
-      save_steps: 5,
-      save_total_limit: 2,
-      resume: true,
     };
     for (const { key } of UNSUPPORTED) {
       expect(Object.keys(asked)).toContain(key);

@@ -5,7 +5,16 @@ import {
   callCrossEntropyForward,
   callSumLoss,
 } from "../../src/kernels/cross_entropy.js";
-import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
+import {
+  compareWithTwin,
+  runTwin,
+  runVariants,
+  expectClose,
+  finiteDifference,
+  given,
+  randomF32,
+  useGpu,
+} from "./harness.js";
 
 const context = useGpu();
 
@@ -158,16 +167,25 @@ describe("optimizer", () => {
     });
   }
 
-  it("a norm that is not finite leaves parameters and moments alone", async () => {
+  it("a norm or a loss that is not finite gives clip factor 0", async () => {
     const call = callClip(
       "test",
       { partials: given("p", [2]), step: given("step", [16]), totals: given("totals", [16]) },
       { count: 2 },
     );
-    for (const bad of [NaN, Infinity]) {
-      const totals = new Float64Array(16).fill(1);
-      call.kernel.twin({ partials: Float64Array.of(1, bad), step: scalars(1), totals }, call);
-      expect(totals[2]).toBe(0);
+    for (const [partial, loss] of [
+      [NaN, 1],
+      [Infinity, 1],
+      [1, NaN],
+      [1, -Infinity],
+    ] as const) {
+      const data = {
+        partials: Float32Array.of(1, partial),
+        step: scalars(1),
+        totals: Float32Array.from({ length: 16 }, (_, i) => (i === 0 ? loss : 1)),
+      };
+      for (const got of [runTwin(call, data), ...(await runVariants(context.gpu, call, data)).values()])
+        expect(got["totals"]![2], `norm^2 1 + ${partial}, loss ${loss}`).toBe(0);
     }
   });
 

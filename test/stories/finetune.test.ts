@@ -83,7 +83,7 @@ describe("finetune", () => {
   }, 300_000);
 
   it("writes the files of the contract and nothing else", () => {
-    expect(readdirSync(first).toSorted()).toEqual(RUN_FILES);
+    expect(readdirSync(first).toSorted()).toEqual([...RUN_FILES, "checkpoint-3"].toSorted());
     expect(run.stdout).toBe("");
     expect(run.stderr).toContain(`adapter: ${first}\n`);
     expect(JSON.parse(readFileSync(join(first, "adapter_config.json"), "utf8"))).toMatchObject({
@@ -188,13 +188,13 @@ describe("an output folder that was used before", () => {
     for (const name of ["report.html.0123456789ab.tmp", "chat_template.jinja"])
       writeFileSync(join(used, name), "old");
     await finetune("--output-dir", used, "--seed", "8");
-    expect(readdirSync(used).toSorted()).toEqual([...RUN_FILES, "notes.txt"].toSorted());
+    expect(readdirSync(used).toSorted()).toEqual([...RUN_FILES, "checkpoint-3", "notes.txt"].toSorted());
     expect(metrics(used).map((line) => line["step"])).toEqual([0, 1, 2, 2, 3, 3]);
     expect(numbersOf(used)).not.toEqual(numbersOf(first));
     expect(adapterOf(used).equals(adapterOf(first))).toBe(false);
   });
 
-  it("has no adapter after SIGINT, and the metrics of the steps that were done", async () => {
+  it("has no adapter after SIGINT, but a checkpoint and the metrics of the steps that were done", async () => {
     let sent = false;
     const run = await qdora(["finetune", "--config", settings, "--output-dir", used, "--max-steps", "1000"], {
       onText: (stderr, child) => {
@@ -204,9 +204,10 @@ describe("an output folder that was used before", () => {
     expect(run.status).toBe(130);
     expect(run.stdout).toBe("");
     expect(run.stderr).toMatch(
-      /SIGINT: stopping after this step[\s\S]*error: finetune: stopped after step \d+; nothing was saved\nhint: .+\n$/,
+      /SIGINT: saving and stopping[\s\S]*error: finetune: stopped after step \d+; saved in .*checkpoint-\d+\nhint: .*--resume.*\n$/,
     );
-    expect(readdirSync(used).toSorted()).toEqual(["metrics.jsonl", "notes.txt", "qdora_config.yaml"]);
+    const saved = `checkpoint-${stepsOf(used).length}`;
+    expect(readdirSync(used).toSorted()).toEqual([saved, "metrics.jsonl", "notes.txt", "qdora_config.yaml"]);
     const steps = stepsOf(used).map((line) => line["step"]!);
     expect(steps).toEqual(steps.map((_, i) => i + 1));
     expect(steps.length).toBeGreaterThanOrEqual(2);

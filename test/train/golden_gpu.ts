@@ -4,7 +4,7 @@ import type { FinetuneConfig } from "../../src/config/resolve.js";
 import { prepareRun, type PreparedRun } from "../../src/train/prepare.js";
 import { learningRateAt } from "../../src/train/schedule.js";
 import { TrainingSession } from "../../src/train/session.js";
-import { stepBatches } from "../../src/train/trainer.js";
+import { stepBatches } from "../../src/train/batches.js";
 import type { Tensor } from "../../src/program/tensor.js";
 import { byPeftName, type GoldenStep, type Values } from "./golden_run.js";
 

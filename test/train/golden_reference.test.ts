@@ -12,7 +12,7 @@ import type { Tensor } from "../../src/program/tensor.js";
 import { optimizerProgram, stepScalars } from "../../src/train/optimizer.js";
 import { prepareRun } from "../../src/train/prepare.js";
 import { learningRateAt } from "../../src/train/schedule.js";
-import { stepBatches } from "../../src/train/trainer.js";
+import { stepBatches } from "../../src/train/batches.js";
 import { FIXTURES } from "../fixture_files.js";
 import {
   byPeftName,

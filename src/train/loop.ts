@@ -1,0 +1,207 @@
+/** The training loop: it reads like the list of what happens. */
+import { QdoraError } from "../formats/error.js";
+import { programCost } from "../program/costing.js";
+import type { Program } from "../program/kernel.js";
+import { epochOf, stepBatches, validationBatches } from "./batches.js";
+import { checkpointName } from "./checkpoint_folder.js";
+import type { CheckpointStore } from "./checkpoint_store.js";
+import type { Listener } from "./events.js";
+import { StoppedError } from "./interrupt.js";
+import type { Position } from "./position.js";
+import type { PreparedRun } from "./prepare.js";
+import { recordRates } from "./rates.js";
+import { transferBytes } from "./savings.js";
+import { learningRateAt } from "./schedule.js";
+import type { TrainingSession } from "./session.js";
+
+/** Steps in a row without a finite loss and gradient after which the run stops. */
+const MAX_BAD_STEPS = 3;
+
+/**
+ * Trains from a position to the end of the run.
+ * @throws StoppedError when the signal stopped it, after saving; QdoraError after several steps that were not finite
+ */
+export async function trainingLoop(
+  run: PreparedRun,
+  session: TrainingSession,
+  start: Position,
+  listen: Listener,
+  signal: AbortSignal | undefined,
+  store: CheckpointStore | undefined,
+): Promise<Position> {
+  const loop = new Loop(run, session, start, listen, signal, store);
+  try {
+    await loop.toTheEnd();
+    return loop.position;
+  } catch (error) {
+    if (!signal?.aborted || error !== signal.reason) throw error;
+    // A step that was cut short has changed nothing: the state is that after the last whole one.
+    throw new StoppedError(loop.position.step, await loop.save());
+  }
+}
+
+class Loop {
+  position: Position;
+  /** The last position with a finite step before it. Steps that are not finite change nothing, so the present state is also its state. */
+  #good: Position;
+  readonly #run: PreparedRun;
+  readonly #session: TrainingSession;
+  readonly #listen: Listener;
+  readonly #signal: AbortSignal | undefined;
+  readonly #store: CheckpointStore | undefined;
+  readonly #start: Position;
+  readonly #began = performance.now();
+  /** Time spent on evaluations and checkpoints. */
+  #asideMs = 0;
+
+  constructor(
+    run: PreparedRun,
+    session: TrainingSession,
+    start: Position,
+    listen: Listener,
+    signal: AbortSignal | undefined,
+    store: CheckpointStore | undefined,
+  ) {
+    this.#run = run;
+    this.#session = session;
+    this.#start = start;
+    this.position = start;
+    this.#good = start;
+    this.#listen = listen;
+    this.#signal = signal;
+    this.#store = store;
+  }
+
+  async toTheEnd(): Promise<void> {
+    const { totalSteps } = this.#run;
+    await this.#aside(() => this.#evaluate());
+    while (this.position.step < totalSteps) {
+      this.#signal?.throwIfAborted();
+      await this.#step();
+      await this.#aside(() => this.#evaluate());
+      if (this.#isSaveDue()) await this.#aside(() => this.save());
+    }
+    await this.#recordRates();
+    await this.#listen({
+      type: "finished",
+      step: totalSteps,
+      seconds: (performance.now() - this.#began) / 1000,
+    });
+  }
+
+  /** Remembers how fast this adapter computes; transfers would blur it. */
+  async #recordRates(): Promise<void> {
+    const tokens = this.position.tokens - this.#start.tokens;
+    if (tokens === 0 || transferBytes(this.#run) > 0) return;
+    const seconds = (performance.now() - this.#began - this.#asideMs) / 1000;
+    const flopsPerToken = programCost(this.#run.programs[0] as Program).flops / this.#run.capacity;
+    const { executor, uploadRate } = this.#session;
+    const flops = (flopsPerToken * tokens) / seconds;
+    await recordRates(executor.gpu.traits.name, { flops, upload: uploadRate });
+  }
+
+  async #step(): Promise<void> {
+    const run = this.#run;
+    const { settings, totalSteps } = run;
+    const { step } = this.position;
+    const batches = stepBatches(run, step);
+    const learningRate = learningRateAt(
+      {
+        scheduler: settings.lr_scheduler,
+        learningRate: settings.learning_rate,
+        warmupSteps: run.warmupSteps,
+        totalSteps,
+      },
+      step,
+    );
+    const { loss, gradNorm } = await this.#session.step(
+      batches,
+      { step, learningRate, weightDecay: settings.weight_decay, maxGradNorm: settings.max_grad_norm },
+      this.#signal,
+    );
+    const isFinite = Number.isFinite(loss) && Number.isFinite(gradNorm);
+    const done = step + 1;
+    const { eval_steps: evalSteps } = settings;
+    this.position = {
+      step: done,
+      tokens: this.position.tokens + batches.reduce((sum, b) => sum + b.tokens, 0),
+      skipped: this.position.skipped + (isFinite ? 0 : 1),
+      skipped_in_a_row: isFinite ? 0 : this.position.skipped_in_a_row + 1,
+      evaluation_pending: done === totalSteps || (evalSteps !== undefined && done % evalSteps === 0),
+    };
+    if (isFinite) this.#good = this.position;
+    else await this.#notFinite();
+    const { tokens } = this.position;
+    const seconds = (performance.now() - this.#began - this.#asideMs) / 1000;
+    const stepsHere = done - this.#start.step;
+    await this.#listen({
+      type: "step",
+      step: done,
+      totalSteps,
+      loss,
+      gradNorm,
+      learningRate,
+      epoch: epochOf(run, done),
+      tokens,
+      tokensPerSecond: (tokens - this.#start.tokens) / seconds,
+      gpuBytes: this.#session.executor.gpu.ledger.peakBytes,
+      logged: done % settings.logging_steps === 0 || done === totalSteps,
+      secondsLeft: (seconds / stepsHere) * (totalSteps - done),
+    });
+  }
+
+  /** The optimizer left everything as it was. Counts the step, and ends a run that does not recover. */
+  async #notFinite(): Promise<void> {
+    const { step, skipped, skipped_in_a_row: bad } = this.position;
+    if (bad < MAX_BAD_STEPS) {
+      const text = `step ${step}: loss or gradient is not finite, the adapter was left as it is (${skipped} such step${skipped > 1 ? "s" : ""} so far)`;
+      await this.#listen({ type: "message", text });
+      return;
+    }
+    this.position = this.#good;
+    const saved = this.position.step > 0 ? await this.save() : undefined;
+    throw new QdoraError(
+      "finetune",
+      `loss or gradient was not finite in ${bad} steps in a row (step ${step})`,
+      saved === undefined
+        ? "lower learning_rate, or look at the data"
+        : `lower learning_rate and go on with --resume from ${checkpointName(this.position.step)}, the last good state; or look at the data`,
+    );
+  }
+
+  /** The newest checkpoint is to be one that training can go on from: none is made while steps fail. */
+  #isSaveDue(): boolean {
+    const { step, skipped_in_a_row: bad } = this.position;
+    const { totalSteps } = this.#run;
+    return (this.#store?.isDue(step, totalSteps) ?? false) && (bad === 0 || step === totalSteps);
+  }
+
+  async #evaluate(): Promise<void> {
+    const run = this.#run;
+    if (!this.position.evaluation_pending) return;
+    const { step } = this.position;
+    if (run.dataset.validation.length > 0) {
+      const loss = await this.#session.evaluate(validationBatches(run), this.#signal);
+      await this.#listen({ type: "evaluation", step, epoch: epochOf(run, step), loss });
+    }
+    const isGood = this.#good === this.position;
+    this.position = { ...this.position, evaluation_pending: false };
+    if (isGood) this.#good = this.position;
+  }
+
+  /** @returns the checkpoint's path; undefined where none are kept */
+  async save(): Promise<string | undefined> {
+    const isNew = this.#store?.newest !== this.position.step;
+    const folder = await this.#store?.save(this.#run, this.#session, this.position);
+    if (folder !== undefined && isNew)
+      await this.#listen({ type: "saved", folder, step: this.position.step });
+    return folder;
+  }
+
+  /** Work that is no training: it does not count as training time. */
+  async #aside(work: () => Promise<unknown>): Promise<void> {
+    const paused = performance.now();
+    await work();
+    this.#asideMs += performance.now() - paused;
+  }
+}

@@ -1,0 +1,103 @@
+/** What training changes on the GPU, to the host and back: the adapter's factors and the optimizer's moments, whatever optimizer the programs have. */
+import type { FactorValues } from "../adapter/initial.js";
+import type { AdapterLayout } from "../adapter/layout.js";
+import { openCheckpointFile } from "../formats/checkpoint.js";
+import { QdoraError } from "../formats/error.js";
+import { writeSafetensors, type Dtype, type TensorToWrite } from "../formats/safetensors.js";
+import type { Executor } from "../program/executor.js";
+import type { Program } from "../program/kernel.js";
+import { elementCount, tensorBytes, type DType, type Tensor } from "../program/tensor.js";
+import { callClass, type VariantTable } from "../program/tuner.js";
+
+type Memory = Pick<Executor, "read" | "write">;
+
+const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+const STORED: Readonly<Record<DType, { readonly dtype: Dtype; readonly bytes: number }>> = {
+  f32: { dtype: "F32", bytes: 4 },
+  u32: { dtype: "U32", bytes: 4 },
+  i32: { dtype: "I32", bytes: 4 },
+  bf16: { dtype: "BF16", bytes: 2 },
+  f16: { dtype: "F16", bytes: 2 },
+  u8: { dtype: "U8", bytes: 1 },
+};
+
+/** The optimizer's own tensors, by name. */
+export function momentTensors(programs: readonly Program[]): ReadonlyMap<string, Tensor> {
+  const tensors = programs.flatMap((p) => p.calls.flatMap((call) => Object.values(call.tensors)));
+  return new Map(tensors.filter((t) => t.kind === "moment").map((t) => [t.name, t]));
+}
+
+/** Writes all moments into one safetensors file, bit for bit. */
+export async function saveMoments(memory: Memory, programs: readonly Program[], path: string): Promise<void> {
+  const entries = new Map<string, TensorToWrite>();
+  for (const [name, t] of momentTensors(programs)) {
+    const { dtype, bytes } = STORED[t.dtype];
+    const data = new Uint8Array(await memory.read(t)).subarray(0, elementCount(t) * bytes);
+    entries.set(name, { dtype, shape: t.shape, data });
+  }
+  await writeSafetensors(path, entries, { format: "pt" });
+}
+
+/** Puts the moments of a file back. @throws QdoraError if they are not those of these programs */
+export async function restoreMoments(
+  memory: Memory,
+  programs: readonly Program[],
+  path: string,
+): Promise<void> {
+  const file = await openCheckpointFile(path);
+  try {
+    const wanted = momentTensors(programs);
+    for (const [name, t] of wanted) {
+      const entry = file.tensors.get(name);
+      const { dtype } = STORED[t.dtype];
+      const has = entry ? `${entry.dtype} [${entry.shape.join(", ")}]` : "nothing";
+      const wants = `${dtype} [${t.shape.join(", ")}]`;
+      if (!entry || has !== wants)
+        throw new QdoraError(
+          path,
+          `${name}: has ${has}, this run needs ${wants}`,
+          "it is from another version of qdora or another optimizer",
+        );
+      const bytes = new Uint8Array(tensorBytes(t));
+      bytes.set(await file.read(entry));
+      await memory.write(t, bytes);
+    }
+    const extra = [...file.tensors.keys()].find((name) => !wanted.has(name));
+    if (extra !== undefined)
+      throw new QdoraError(
+        path,
+        `also holds ${extra}, which this run does not have`,
+        "it is from another version of qdora or another optimizer",
+      );
+  } finally {
+    await file.close();
+  }
+}
+
+/** Writes factors into their places on the GPU. */
+export async function writeFactors(
+  memory: Memory,
+  layout: AdapterLayout,
+  values: ReadonlyMap<string, FactorValues>,
+): Promise<void> {
+  for (const module of layout.modules.values()) {
+    const given = values.get(module.path);
+    if (!given) throw new Error(`no values for ${module.path}`);
+    const { a, b, magnitude } = module.parameters;
+    await memory.write(a, bytesOf(given.a));
+    await memory.write(b, bytesOf(given.b));
+    if (magnitude && given.magnitude) await memory.write(magnitude, bytesOf(given.magnitude));
+  }
+}
+
+/** The variants that really run, by class of call: with them a resumed run computes the same bits. */
+export function chosenVariants(executor: Executor, programs: readonly Program[]): VariantTable {
+  const table = new Map<string, string>();
+  for (const program of programs) {
+    const names = executor.variants(program.name);
+    for (const [i, call] of program.calls.entries())
+      if (!call.kernel.transfer) table.set(callClass(call), names[i] ?? "");
+  }
+  return table;
+}
