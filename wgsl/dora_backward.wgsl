@@ -18,7 +18,11 @@ struct Sizes {
 #if RESIDUAL
 @group(0) @binding(4) var<storage, read> residual: array<f32>; // [N, out]
 #endif
+#if SCALE_ONLY
+@group(0) @binding(5) var<storage, read> scale_bias: array<f32>; // [out] g
+#else
 @group(0) @binding(5) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
+#endif
 @group(0) @binding(6) var<storage, read> magnitude: array<f32>; // [out]
 @group(0) @binding(7) var<storage, read_write> magnitude_gradient: array<f32>; // [out]
 var<workgroup> sums: array<f32, #{COLUMNS * ROWS}>; // [ROWS, COLUMNS]
@@ -27,7 +31,11 @@ var<workgroup> sums: array<f32, #{COLUMNS * ROWS}>; // [ROWS, COLUMNS]
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let column = wg.x * COLUMNS + lane % COLUMNS;
   let j = min(column, sizes.out - 1u);
+#if SCALE_ONLY
+  let scale = vec2f(scale_bias[j], 0.0);
+#else
   let scale = scale_bias[j];
+#endif
   var sum = 0.0;
   if (column < sizes.out) {
     for (var t = lane / COLUMNS; t < sizes.N; t += ROWS) {

@@ -1,4 +1,4 @@
-// scale_bias[j] = (m_j / c_j, bias_j) with c_j^2 = ||W_j||^2 + 2 s B_j (A Wt)_j + s^2 B_j (A At) B_jt, the row norm of W + s B A.
+// scale_bias[j] = m_j / c_j, and bias_j where there is one, with c_j^2 = ||W_j||^2 + 2 s B_j (A Wt)_j + s^2 B_j (A At) B_jt, the row norm of W + s B A.
 // One lane per row. Any adapter; once per update.
 const LANES = #{LANES}u;
 struct Sizes {
@@ -15,7 +15,11 @@ struct Sizes {
 #if BIAS
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [out]
 #endif
-@group(0) @binding(7) var<storage, read_write> scale_bias: array<vec2f>; // [out]
+#if BIAS
+@group(0) @binding(7) var<storage, read_write> scale_bias: array<vec2f>; // [out] g, bias
+#else
+@group(0) @binding(7) var<storage, read_write> scale_bias: array<f32>; // [out] g
+#endif
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -40,7 +44,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #if BIAS
     scale_bias[j] = vec2f(scale, bias[j]);
 #else
-    scale_bias[j] = vec2f(scale, 0.0);
+    scale_bias[j] = scale;
 #endif
   }
 }

@@ -44,7 +44,9 @@ struct Sizes {
 @group(0) @binding(6) var<storage, read> b: array<f32>; // forward [out, rank], backward [rank, in]
 #endif
 #endif
-#if SCALE_BIAS
+#if SCALE_BIAS && SCALE_ONLY
+@group(0) @binding(7) var<storage, read> scale_bias: array<f32>; // [out] g
+#elif SCALE_BIAS
 @group(0) @binding(7) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
 #endif
 #if RESIDUAL
@@ -56,7 +58,9 @@ struct Sizes {
 fn finish(t: u32, j: u32, sum: f32) {
   let at = (sizes.yRow + t) * sizes.yStride + sizes.yColumn + j;
   var value = sum;
-#if SCALE_BIAS
+#if SCALE_BIAS && SCALE_ONLY
+  value *= scale_bias[j];
+#elif SCALE_BIAS
   value = scale_bias[j].x * value + scale_bias[j].y;
 #endif
 #if RESIDUAL

@@ -13,7 +13,7 @@ import type { ModuleAdapter } from "./layout.js";
 export interface Linear {
   readonly path: string;
   readonly weight: Weight;
-  /** [out, 2] (g, bias): written by the row norms with DoRA, constant (1, bias) for a plain bias, absent where neither is. */
+  /** [out, 2] (g, bias), or [out, 1] g of a module without bias: written by the row norms with DoRA, constant (1, bias) for a plain bias, absent where neither is. */
   readonly scaleBias?: Tensor;
   /** [out], read by the row norms. */
   readonly bias?: Tensor;

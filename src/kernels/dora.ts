@@ -1,5 +1,5 @@
 /** DoRA's row norms and magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
-import { bound, grid1d, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+import { bound, grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
@@ -39,8 +39,9 @@ export const doraRowNorm: Kernel = {
         for (let i = 0; i < rank; i++)
           norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
       }
-      scaleBias[2 * j] = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
-      scaleBias[2 * j + 1] = memory["bias"]?.[j] ?? 0;
+      const scale = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
+      if (option(call, "BIAS")) scaleBias.set([scale, memory["bias"]?.[j] ?? 0], 2 * j);
+      else scaleBias[j] = scale;
     }
   },
   cost: (call) => {
@@ -50,12 +51,12 @@ export const doraRowNorm: Kernel = {
 };
 
 /**
- * scale_bias[j] = (m_j / ||W_j + s B_j A||, bias_j), by the factored formula: no matrix of W's size is made.
+ * scale_bias[j] = m_j / ||W_j + s B_j A|| (and bias_j, where there is one), by the factored formula: no matrix of W's size is made.
  * @param t.product f32 [rank, out] A W^T
  * @param t.gram f32 [rank, rank] A A^T
  * @param t.b f32 [out, rank]
  * @param t.w_squared f32 [out] ||W_j||^2
- * @param t.scale_bias f32 [out, 2], overwritten
+ * @param t.scale_bias f32 [out, 2] with a bias, else [out, 1]; overwritten
  */
 export function callDoraRowNorm(
   label: string,
@@ -107,12 +108,14 @@ function backward(name: string, dy: Access): Kernel {
       const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
       const e = memory["e"] ?? given;
       const [N, out] = [size(call, "N"), size(call, "out")];
+      const isOnly = option(call, "SCALE_ONLY") === 1;
       for (let j = 0; j < out; j++) {
+        const [scale, bias] = isOnly ? [scaleBias[j]!, 0] : [scaleBias[2 * j]!, scaleBias[2 * j + 1]!];
         let sum = 0;
         for (let t = 0; t < N; t++) {
           const at = t * out + j;
-          sum += given[at]! * (y[at]! - (residual?.[at] ?? 0) - scaleBias[2 * j + 1]!);
-          e[at] = scaleBias[2 * j]! * given[at]!;
+          sum += given[at]! * (y[at]! - (residual?.[at] ?? 0) - bias);
+          e[at] = scale * given[at]!;
         }
         if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
       }
@@ -132,7 +135,7 @@ export const doraBackwardInPlace = backward("dora_backward_inplace", "update");
  * e = g * dy and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
  * @param t.dy f32 [N, out]; overwritten with e where `e` is left out
  * @param t.y f32 [N, out] the module's output, with the residual that was added to it
- * @param t.scale_bias f32 [out, 2] g, bias
+ * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
  * @param t.e f32 [N, out], overwritten
  */
 export function callDoraBackward(
@@ -154,6 +157,10 @@ export function callDoraBackward(
     label,
     tensors: { ...t },
     sizes: s,
-    options: { IN_PLACE: isInPlace, RESIDUAL: t.residual !== undefined },
+    options: {
+      IN_PLACE: isInPlace,
+      RESIDUAL: t.residual !== undefined,
+      SCALE_ONLY: t.scale_bias.shape[1] === 1,
+    },
   };
 }

@@ -87,7 +87,7 @@ function checkRows(label: string, t: Tensor, rows: number, stride: number): void
  * @param t.y [rows, yStride] f32; N rows of `out` columns are overwritten
  * @param t.p [N, rank] f32, already times the LoRA scaling
  * @param t.b [out, rank] f32
- * @param t.scale_bias [out, 2] f32: g, bias
+ * @param t.scale_bias [out, 2] f32: g, bias; or [out, 1]: g
  * @param t.residual [N, out] f32
  * @param s.yStride row length of y, default `out`
  */
@@ -144,6 +144,7 @@ export function callProductForward(
       ...weightOptions(weight),
       LOWRANK: hasLowrank,
       SCALE_BIAS: scale_bias !== undefined,
+      SCALE_ONLY: scale_bias?.shape[1] === 1,
       RESIDUAL: residual !== undefined,
     },
   };

@@ -40,6 +40,7 @@ export function productTwin(memory: TwinMemory, call: Call): void {
   const [x, y] = [bound(memory, "x"), bound(memory, "y")];
   const lowrank = option(call, "LOWRANK") ? { p: bound(memory, "p"), b: bound(memory, "b") } : undefined;
   const scaleBias = option(call, "SCALE_BIAS") ? bound(memory, "scale_bias") : undefined;
+  const isScaleOnly = option(call, "SCALE_ONLY") === 1;
   const residual = option(call, "RESIDUAL") ? bound(memory, "residual") : undefined;
   const [wj, wk] = isBackward ? [1, M] : [K, 1];
   const [bj, br] = isBackward ? [1, M] : [rank, 1];
@@ -51,7 +52,8 @@ export function productTwin(memory: TwinMemory, call: Call): void {
       for (let k = 0; k < K; k++) sum += x[xAt + k]! * w[j * wj + k * wk]!;
       if (lowrank)
         for (let r = 0; r < rank; r++) sum += lowrank.p[t * rank + r]! * lowrank.b[j * bj + r * br]!;
-      if (scaleBias) sum = scaleBias[2 * j]! * sum + scaleBias[2 * j + 1]!;
+      if (scaleBias)
+        sum = isScaleOnly ? scaleBias[j]! * sum : scaleBias[2 * j]! * sum + scaleBias[2 * j + 1]!;
       if (residual) sum += residual[t * M + j]!;
       y[yAt + j] = option(call, "ADD") ? y[yAt + j]! + sum : sum;
     }

@@ -244,7 +244,7 @@ function linearTensors(m: LinearModule, storage: ModelStorage, place: Placing): 
   const adapter = storage.adapter?.modules.get(m.path);
   const isDora = adapter?.parameters.magnitude !== undefined;
   const scaleBias = (kind: "row_norm" | "weight"): Tensor =>
-    tensor(`${m.path}.scale_bias`, [m.out, 2], "f32", kind);
+    tensor(`${m.path}.scale_bias`, [m.out, m.bias ? 2 : 1], "f32", kind);
   return {
     path: m.path,
     weight: linearWeight(m, storage.linear(m), place),

@@ -12,7 +12,7 @@ import { restfully } from "../gpu/wait.js";
 import { size, type Call, type Defines, type Program, type Variant } from "./kernel.js";
 import { placeOf, READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
 import { tensorBytes, type Tensor } from "./tensor.js";
-import { DOWNLOAD_LABELS, DOWNLOAD_PIECE_BYTES, type HostStore } from "./transfer.js";
+import { DOWNLOAD_LABELS, type HostStore } from "./transfer.js";
 
 /** Which variant runs a call: the tuner's table, a forced name, or the first that accepts. */
 export type ChooseVariant = (call: Call, accepted: readonly Variant[]) => Variant;
@@ -66,7 +66,7 @@ export class Executor {
     this.#pipelines = pipelines;
     this.#uploader = new Uploader(gpu);
     const staging = plan.buffers.flatMap((b, i) => (isDownload(b.label) ? [buffers[i] as GPUBuffer] : []));
-    this.#downloader = new Downloader(gpu, staging, DOWNLOAD_PIECE_BYTES);
+    this.#downloader = new Downloader(gpu, staging, staging[0]?.size ?? 0);
   }
 
   /** Allocates the plan. @throws OutOfGpuMemoryError naming the buffer; what was allocated is released. */

@@ -70,9 +70,8 @@ export function planMemory(
   const transientPlaces = placeTransient(lifetimes, buffers);
   if (at > 0) buffers.push({ label: UNIFORM_LABEL, kind: "uniform", bytes: at * UNIFORM_STRIDE });
   if (readbackBytes > 0) buffers.push({ label: READBACK_LABEL, kind: "staging", bytes: readbackBytes });
-  if (programs.some((p) => p.calls.some((c) => c.kernel.transfer === "download")))
-    for (const label of DOWNLOAD_LABELS)
-      buffers.push({ label, kind: "staging", bytes: DOWNLOAD_PIECE_BYTES });
+  const piece = downloadPieceBytes(programs);
+  if (piece > 0) for (const label of DOWNLOAD_LABELS) buffers.push({ label, kind: "staging", bytes: piece });
   const all = [places, ...transientPlaces.values()].flatMap((some) => [...some]);
   return {
     buffers,
@@ -120,6 +119,16 @@ function noteCall(
     }
   }
   keepApart(call, lifetimes);
+}
+
+/** What a staging buffer for downloads holds: the longest of them, or a piece; 0 where there is none. */
+function downloadPieceBytes(programs: readonly Program[]): number {
+  let largest = 0;
+  for (const { kernel, tensors } of programs.flatMap((p) => p.calls)) {
+    if (kernel.transfer === "download")
+      largest = Math.max(largest, ...Object.values(tensors).map(tensorBytes));
+  }
+  return Math.min(largest, DOWNLOAD_PIECE_BYTES);
 }
 
 /** Notes the tensors that this call reads and those that it writes: they may not lie in one buffer. */

@@ -153,8 +153,11 @@ export function fitMemory(shape: RunShape, settings: MemorySettings, limit: numb
   let run = planRun(shape, defaultChoices(shape, settings));
   if (limit === undefined) return run;
   const fits = (): boolean => run.plan.totalBytes <= limit;
-  if (!fits() && settings.checkpoint_place === "auto")
-    run = planRun(shape, { ...run, storage: { ...run.storage, checkpointPlace: "host" } });
+  if (!fits() && settings.checkpoint_place === "auto") {
+    const moved = planRun(shape, { ...run, storage: { ...run.storage, checkpointPlace: "host" } });
+    // Small models have less to move than the buffers that move it take.
+    if (moved.plan.totalBytes < run.plan.totalBytes) run = moved;
+  }
   if (fits() || settings.stream_layers !== "auto") return run;
   const { layers } = shape.arch;
   const all = planRun(shape, { ...run, residentLayers: 0 });

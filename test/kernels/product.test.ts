@@ -13,7 +13,7 @@ const TOLERANCE = 3e-6;
 
 interface Extras {
   readonly rank?: number;
-  readonly scaleBias?: boolean;
+  readonly scaleBias?: boolean | "scale";
   readonly residual?: boolean;
   /** x and y start in the middle of larger tensors. */
   readonly offsets?: boolean;
@@ -41,7 +41,7 @@ function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> }
       weight,
       y,
       ...(rank > 0 && { p: given("p", [c.N, rank]), b: given("b", [c.out, rank]) }),
-      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, 2]) }),
+      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, c.scaleBias === "scale" ? 1 : 2]) }),
       ...(c.residual && { residual: given("residual", [c.N, c.out]) }),
     },
     { N: c.N, rank, ...place },
@@ -53,7 +53,7 @@ function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> }
       x: randomF32(x.shape[0]! * c.in, 1),
       p: randomF32(c.N * rank, 2),
       b: randomF32(c.out * rank, 3),
-      scale_bias: randomF32(2 * c.out, 4),
+      scale_bias: randomF32((c.scaleBias === "scale" ? 1 : 2) * c.out, 4),
       residual: randomF32(c.N * c.out, 5),
       y: randomF32(y.shape[0]! * y.shape[1]!, 6),
     },
@@ -100,7 +100,7 @@ const CASES: readonly (Case & { readonly software: boolean })[] = [
     in: 64,
     out: 65,
     rank: 5,
-    scaleBias: true,
+    scaleBias: "scale",
     residual: true,
     offsets: true,
     software: true,
@@ -135,11 +135,11 @@ const CASES: readonly (Case & { readonly software: boolean })[] = [
   { format: "bf16", N: 7, in: 33, out: 9, offsets: true, software: false },
   { format: "f16", N: 9, in: 576, out: 65, residual: true, offsets: true, software: true },
   { format: "f16", N: 2, in: 35, out: 9, software: false },
-  { format: "nf4 nested", N: 4, in: 1088, out: 70, rank: 5, scaleBias: true, software: true },
+  { format: "nf4 nested", N: 4, in: 1088, out: 70, rank: 5, scaleBias: "scale", software: true },
   { format: "nf4", N: 1, in: 33, out: 65, residual: true, offsets: true, software: false },
   { format: "bf16", N: 3, in: 1160, out: 9, rank: 70, software: true },
   { format: "f16", N: 4, in: 64, out: 5, software: true },
-  { format: "f32", N: 1, in: 100, out: 7, scaleBias: true, software: true },
+  { format: "f32", N: 1, in: 100, out: 7, scaleBias: "scale", software: true },
 ];
 
 function accepted(c: (typeof CASES)[number], isForward: boolean, { traits }: Gpu): readonly string[] {

@@ -94,7 +94,10 @@ describe("planMemory", () => {
       name: "p",
       calls: [step(input, a as Tensor), callDownload("out", a as Tensor, "a")],
     };
-    expect(planMemory([program], 0).bytesByKind.get("staging")).toBe(2 * DOWNLOAD_PIECE_BYTES);
+    expect(planMemory([program], 0).bytesByKind.get("staging")).toBe(2 * 400);
+    const large = tensor("large", [DOWNLOAD_PIECE_BYTES]);
+    const more: Program = { name: "q", calls: [step(input, large), callDownload("out", large, "large")] };
+    expect(planMemory([program, more], 0).bytesByKind.get("staging")).toBe(2 * DOWNLOAD_PIECE_BYTES);
   });
 
   it("refuses a workspace tensor that nothing wrote, and two tensors of one name", () => {

@@ -1,0 +1,150 @@
+/** Plans against what is really allocated, and against the promises of README. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { resolveFinetuneConfig, type FinetuneConfig } from "../../src/config/resolve.js";
+import { openGpu, type Gpu } from "../../src/gpu/device.js";
+import { GEOMETRIES } from "../../src/model/geometries.js";
+import { Executor } from "../../src/program/executor.js";
+import { fitMemory, type PlannedRun } from "../../src/train/memory.js";
+import { geometryShape } from "../../src/train/plan.js";
+import { savings } from "../../src/train/savings.js";
+
+type Flags = Readonly<Record<string, string | number | boolean>>;
+
+const configOf = (flags: Flags): Promise<FinetuneConfig> =>
+  resolveFinetuneConfig(flags, undefined, ["model", "data", "output_dir"]);
+
+async function planOf(geometry: string, flags: Flags): Promise<PlannedRun> {
+  const config = await configOf(flags);
+  return fitMemory(geometryShape(geometry, config), config, config.memory_limit);
+}
+
+/** Every switch, one at a time and together with others. */
+const SWITCHES: readonly Flags[] = [
+  {},
+  { use_dora: false },
+  { rank: 1 },
+  { rank: 64, use_rslora: true },
+  { optimizer: "adamw8bit" },
+  { compute_dtype: "f32" },
+  { checkpoint_place: "host" },
+  { checkpoint_place: "host", checkpoint_dtype: "f32" },
+  { checkpoint_dtype: "f32" },
+  { quant_head: "nf4" },
+  { quant_head: "nf4", double_quant: false },
+  { quant: "none" },
+  { double_quant: false },
+  { gradient_checkpointing: "none" },
+  { gradient_checkpointing: "selective" },
+  { stream_layers: "all" },
+  { stream_layers: "3", checkpoint_place: "host", optimizer: "adamw8bit", quant_head: "nf4" },
+  { token_chunk: 128 },
+  { target_modules: "q_proj,v_proj" },
+  { batch_size: 3, val_size: 2 },
+  { memory_limit: "1GB" },
+];
+
+const SHAPES: readonly (readonly [string, number])[] = [
+  ["smollm2-135m", 100],
+  ["qwen3-0.6b", 700],
+  ["llama-3.2-1b", 2048],
+];
+
+describe("the ledger holds what was planned, to the byte", () => {
+  let gpu: Gpu;
+  beforeAll(async () => {
+    gpu = await openGpu();
+  });
+  afterAll(async () => {
+    await gpu.destroy();
+  });
+  for (const [geometry, tokens] of SHAPES) {
+    it.each(SWITCHES)(`${geometry}, ${tokens} tokens, %j`, async (flags) => {
+      const { plan } = await planOf(geometry, { max_seq_length: tokens, ...flags });
+      const before = gpu.ledger.bytes;
+      const executor = await Executor.allocate(gpu, plan);
+      expect(gpu.ledger.bytes - before).toBe(plan.totalBytes);
+      expect([...plan.bytesByKind.values()].reduce((a, b) => a + b)).toBe(plan.totalBytes);
+      await executor.release();
+      expect(gpu.ledger.bytes).toBe(before);
+    });
+  }
+});
+
+describe("the table of README", () => {
+  const LEAN = { optimizer: "adamw8bit" };
+  const HOST = { ...LEAN, checkpoint_place: "host" };
+  const COLUMNS: readonly Flags[] = [{}, LEAN, HOST, { ...HOST, quant_head: "nf4" }];
+  it.each([
+    ["llama-2-7b", [5.2, 4.9, 4.3, 4.1]],
+    ["llama-3.1-8b", [6.3, 5.9, 5.35, 4.6]],
+    ["llama-2-13b", [9.2, 8.8, 7.9, 7.6]],
+  ] as const)("%s trains 2,048 tokens within the promised gigabytes", async (geometry, limits) => {
+    for (const [i, flags] of COLUMNS.entries()) {
+      const { plan } = await planOf(geometry, { max_seq_length: 2048, ...flags });
+      expect(plan.totalBytes / 1e9).toBeLessThanOrEqual(limits[i] ?? 0);
+    }
+  });
+
+  it("adds at most 1.5 % for DoRA where a model of a billion parameters or more is resident", async () => {
+    for (const geometry of GEOMETRIES.filter((name) => /\d+b$/.test(name) && !/0\.\d+b$/.test(name))) {
+      for (const flags of [{}, HOST, { quant_head: "nf4" }] as readonly Flags[]) {
+        const dora = await planOf(geometry, { max_seq_length: 2048, ...flags });
+        const lora = await planOf(geometry, { max_seq_length: 2048, use_dora: false, ...flags });
+        expect(dora.plan.totalBytes / lora.plan.totalBytes, geometry).toBeLessThanOrEqual(1.015);
+      }
+    }
+  });
+
+  it("streams a 7 B model through 1.5 GB", async () => {
+    const { plan } = await planOf("llama-2-7b", { max_seq_length: 256, stream_layers: "all" });
+    expect(plan.totalBytes).toBeLessThanOrEqual(1.5e9);
+  });
+});
+
+describe("fitMemory", () => {
+  it("changes nothing without need, then moves checkpoints, then streams as few layers as it can", async () => {
+    const flags = { max_seq_length: 2048 };
+    const whole = await planOf("llama-3.1-8b", flags);
+    const choices = async (limit: number) => {
+      const run = await planOf("llama-3.1-8b", { ...flags, memory_limit: limit });
+      expect(run.plan.totalBytes).toBeLessThanOrEqual(limit);
+      return [run.storage.checkpointPlace, run.residentLayers];
+    };
+    expect(await choices(whole.plan.totalBytes)).toEqual(["gpu", 32]);
+    expect(await choices(whole.plan.totalBytes - 1)).toEqual(["host", 32]);
+    expect(await choices(4e9)).toEqual(["host", 16]);
+    const tight = await planOf("llama-3.1-8b", { ...flags, memory_limit: 5e8 });
+    expect(tight.residentLayers).toBe(0);
+    expect(tight.plan.totalBytes).toBeGreaterThan(5e8);
+  });
+
+  it("keeps what was asked for", async () => {
+    const asked = { max_seq_length: 2048, checkpoint_place: "gpu", stream_layers: "2", memory_limit: "2GB" };
+    const run = await planOf("llama-2-7b", asked);
+    expect([run.storage.checkpointPlace, run.residentLayers]).toEqual(["gpu", 30]);
+  });
+});
+
+describe("savings", () => {
+  it("lists the cheapest changes until the run fits, with the bytes that each saves", async () => {
+    const config = await configOf({ max_seq_length: 2048, checkpoint_place: "gpu", stream_layers: "0" });
+    const shape = geometryShape("llama-2-7b", config);
+    const run = fitMemory(shape, config, undefined);
+    const found = savings(shape, config, run, 4.4e9);
+    expect(found.map((s) => s.change)).toEqual([
+      "--optimizer adamw8bit",
+      "--token-chunk 128",
+      "--checkpoint-place host",
+    ]);
+    let bytes = run.plan.totalBytes;
+    for (const s of found) {
+      expect(s.savedBytes).toBeGreaterThan(0);
+      bytes -= s.savedBytes;
+      expect(s.bytes).toBe(bytes);
+    }
+    expect(bytes).toBeLessThanOrEqual(4.4e9);
+    // Layer inputs in bf16 go to the host and come back.
+    expect(found[2]?.transferBytes).toBe(2 * 32 * 2048 * 4096 * 2);
+    expect(savings(shape, config, run, 1e12)).toEqual([]);
+  });
+});
