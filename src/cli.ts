@@ -4,9 +4,11 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.js";
 import { addDoctor } from "./commands/doctor.js";
+import { addExport } from "./commands/export.js";
 import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
+import { addMerge } from "./commands/merge.js";
 import { addPlan } from "./commands/plan.js";
 import { addQuantize } from "./commands/quantize.js";
 
@@ -34,8 +36,18 @@ const program = new Command("qdora")
   .configureOutput({ outputError: usageError("qdora") })
   .exitOverride();
 
-for (const add of [addFinetune, addPlan, addGenerate, addQuantize, addInspect, addDoctor, addBench])
-  add(program);
+const COMMANDS = [
+  addFinetune,
+  addPlan,
+  addGenerate,
+  addMerge,
+  addExport,
+  addQuantize,
+  addInspect,
+  addDoctor,
+  addBench,
+];
+for (const add of COMMANDS) add(program);
 for (const command of program.commands) {
   command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
 }

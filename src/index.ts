@@ -12,3 +12,12 @@ export { generate, type Generated, type GenerateOptions } from "./generate/gener
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
 export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./model/quantize.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";
+export {
+  mergeAdapter,
+  type MergeOptions,
+  type MergeProgress,
+  type MergeResult,
+} from "./export/merged_folder.js";
+export { exportGguf, type ExportOptions, type ExportResult } from "./export/gguf_file.js";
+export { chooseBase, type ChosenBase } from "./config/trained_base.js";
+export { compareLogits, comparisonPrompts, type LogitComparison } from "./generate/compare.js";
