@@ -8,6 +8,7 @@ export function percentPrinter(verb: string): (done: number, all: number) => voi
     const percent = all === 0 ? 100 : Math.floor((100 * done) / all);
     if (percent === shown) return;
     shown = percent;
-    process.stderr.write(`\r${verb} ${percent} %${percent === 100 ? "\n" : ""}`);
+    // The last one clears the line for what is said next.
+    process.stderr.write(percent === 100 ? "\r\u001b[2K" : `\r\u001b[2K${verb} ${percent} %`);
   };
 }

@@ -19,6 +19,8 @@ export async function stoppable(body: (signal: AbortSignal) => Promise<void>): P
     await body(controller.signal);
     return;
   } catch (error) {
+    // A line of progress must not stand before the message.
+    if (process.stderr.isTTY) process.stderr.write("\r\u001b[2K");
     if (name === undefined || error !== controller.signal.reason) throw error;
     process.stderr.write(`error: ${name}: stopped; nothing was written\n`);
     return SIGNAL_EXIT[name] ?? 1;

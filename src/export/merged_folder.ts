@@ -1,6 +1,6 @@
 /** A merged model as a Hugging Face folder: full-precision safetensors, config.json, tokenizer, model card. */
 import { existsSync } from "node:fs";
-import { readFile, realpath } from "node:fs/promises";
+import { mkdir, readFile, realpath, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
@@ -9,6 +9,7 @@ import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { checkNewFolder, writeFolder } from "../formats/output_folder.js";
 import { writeShards, writtenBytes, type StreamedTensor } from "../formats/sharded.js";
 import { openMerged, type FloatDtype, type MergedModel, type MergeSource } from "../model/merged.js";
+import { quantizeModel } from "../model/quantize.js";
 import { floatBytes } from "./float_bytes.js";
 import { mergedCard } from "./model_card.js";
 
@@ -17,6 +18,8 @@ export interface MergeOptions extends MergeSource {
   readonly outputDir: string;
   /** Type of all tensors; without it each keeps its stored type. */
   readonly dtype?: FloatDtype | undefined;
+  /** Quantise the merged linear weights to NF4 again, in bitsandbytes' layout; the others keep `dtype`. */
+  readonly requantize?: { readonly doubleQuant: boolean } | undefined;
   /** Bytes of data in one safetensors file. */
   readonly maxShardBytes: number;
   readonly signal?: AbortSignal | undefined;
@@ -60,23 +63,61 @@ export async function mergeAdapter(
     const tensors = streamed(merged, options.dtype);
     const totalBytes = tensors.reduce((sum, t) => sum + writtenBytes(t), 0);
     const dtypes = [...new Set(tensors.map((t) => t.dtype))].toSorted();
-    let files: readonly string[] = [];
-    await writeFolder(outputDir, totalBytes, async (folder) => {
+    let written = { files: [] as readonly string[], bytes: totalBytes };
+    const write = async (folder: string): Promise<void> => {
       let bytes = 0;
-      ({ files } = await writeShards(folder, tensors, options.maxShardBytes, (t) => {
+      const { files } = await writeShards(folder, tensors, options.maxShardBytes, (t) => {
         options.signal?.throwIfAborted();
         onProgress({ bytes, totalBytes });
         bytes += writtenBytes(t);
-      }));
+      });
       onProgress({ bytes, totalBytes });
-      await writeRest(folder, options, merged, dtypes);
+      written = { files, bytes };
+      await writeRest(folder, options.model, dtypes);
+    };
+    // Requantising needs the merged weights beside its own, for a while.
+    await writeFolder(outputDir, totalBytes, async (folder) => {
+      if (options.requantize) written = await requantized(folder, options, write);
+      else await write(folder);
+      await writeFileAtomic(join(folder, "README.md"), mergedCard(options, merged, dtypes));
       await check(folder, dtypes);
       options.signal?.throwIfAborted();
     });
     const mergedModules = merged.adapter?.layout.modules.size ?? 0;
-    return { outputDir, files, totalBytes, mergedModules, dtypes, unused: merged.unused };
+    return {
+      outputDir,
+      files: written.files,
+      totalBytes: written.bytes,
+      mergedModules,
+      dtypes,
+      unused: merged.unused,
+    };
   } finally {
     await merged.close();
+  }
+}
+
+/**
+ * Merges into a folder of its own, and quantises that.
+ * @param folder the temporary output, empty
+ * @param write writes the merged model
+ */
+async function requantized(
+  folder: string,
+  options: MergeOptions,
+  write: (folder: string) => Promise<void>,
+): Promise<{ readonly files: readonly string[]; readonly bytes: number }> {
+  const dense = `${folder}.dense`;
+  try {
+    await mkdir(dense);
+    await write(dense);
+    return await quantizeModel(dense, folder, {
+      doubleQuant: options.requantize?.doubleQuant ?? true,
+      maxShardBytes: options.maxShardBytes,
+      ...(options.signal && { signal: options.signal }),
+    });
+  } finally {
+    await rm(dense, { recursive: true, force: true });
   }
 }
 
@@ -115,22 +156,16 @@ function streamed(merged: MergedModel, dtype: FloatDtype | undefined): readonly 
   });
 }
 
-/** config.json without its quantisation, tokenizer files, generation_config.json, model card. */
-async function writeRest(
-  folder: string,
-  options: MergeOptions,
-  merged: MergedModel,
-  dtypes: readonly FloatDtype[],
-): Promise<void> {
+/** config.json without its quantisation, tokenizer files, generation_config.json. */
+async function writeRest(folder: string, model: string, dtypes: readonly FloatDtype[]): Promise<void> {
   await writeFileAtomic(
     join(folder, "config.json"),
-    `${JSON.stringify(await mergedConfig(options.model, dtypes), null, 2)}\n`,
+    `${JSON.stringify(await mergedConfig(model, dtypes), null, 2)}\n`,
   );
   for (const name of [...TOKENIZER_FILES, "generation_config.json"]) {
-    const source = join(options.model, name);
+    const source = join(model, name);
     if (existsSync(source)) await writeFileAtomic(join(folder, name), await readFile(source));
   }
-  await writeFileAtomic(join(folder, "README.md"), mergedCard(options, merged, dtypes));
 }
 
 const TORCH_NAMES: Readonly<Record<FloatDtype, string>> = {

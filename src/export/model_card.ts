@@ -12,7 +12,11 @@ export function baseWords(base: Base, isQuantized: boolean): string {
 
 /** @param source with the adapter's folder */
 export function mergedCard(
-  source: MergeSource & { readonly adapter: string; readonly outputDir: string },
+  source: MergeSource & {
+    readonly adapter: string;
+    readonly outputDir: string;
+    readonly requantize?: { readonly doubleQuant: boolean } | undefined;
+  },
   { arch, adapter }: MergedModel,
   dtypes: readonly FloatDtype[],
 ): string {
@@ -24,6 +28,9 @@ export function mergedCard(
     ["merged into", baseWords(source.base, arch.quantized)],
     ["modules with an adapter", `${adapter?.layout.modules.size}`],
     ["stored as", dtypes.join(", ")],
+    ...(source.requantize
+      ? [["linear weights", `NF4${source.requantize.doubleQuant ? ", double quantised" : ""}`] as const]
+      : []),
   ];
   return `---
 base_model: ${JSON.stringify(source.model)}

@@ -106,6 +106,27 @@ describe("merge", () => {
     expect(inspected.stderr).toContain(`in ${result.files.length} files`);
   });
 
+  it("quantises the merged weights again, as a checkpoint of bitsandbytes", async () => {
+    const out = join(folder, "nf4");
+    const run = await qdora([...MERGE, "--output-dir", out, "--quant", "nf4", "--verify", "--json"]);
+    expect(run.status, run.stderr).toBe(0);
+    const result = JSON.parse(run.stdout) as Result;
+    expect(result).toMatchObject({ files: ["model.safetensors"], modules: 42, quant: "nf4" });
+    expect(result.bytes).toBeLessThan(0.5 * readFileSync(join(merged, "model.safetensors")).length);
+    expect(result.verify!["largest_difference"]).toBeLessThan(0.5 * result.verify!["largest_logit"]!);
+    expect(readdirSync(out).toSorted()).toEqual(readdirSync(merged).toSorted());
+    expect(readFileSync(join(out, "README.md"), "utf8")).toContain("NF4, double quantised");
+    const inspected = await qdora(["inspect", out]);
+    expect(inspected.stderr).toContain("ready-made NF4");
+    // The weights are those of `quantize` over a merged folder of the same type.
+    const [dense, twice] = [join(folder, "dense"), join(folder, "twice")];
+    expect(await qdora([...MERGE, "--output-dir", dense])).toMatchObject({ status: 0 });
+    expect(await qdora(["quantize", dense, twice])).toMatchObject({ status: 0 });
+    const weights = (path: string): Buffer => readFileSync(join(path, "model.safetensors"));
+    expect(weights(out).equals(weights(twice))).toBe(true);
+    expect(readdirSync(folder).filter((name) => name.includes(".tmp"))).toEqual([]);
+  });
+
   it("--base wins over what the adapter says, and gives other weights", async () => {
     const out = join(folder, "stored");
     const run = await qdora([...MERGE, "--output-dir", out, "--dtype", "f32", "--base", "stored"]);
@@ -188,6 +209,7 @@ describe("merge", () => {
     expectRefused(await qdora([...MERGE, ...out, "--base", "int8"]), 2, /base/);
     expectRefused(await qdora([...MERGE, ...out, "--max-shard-size", "none"]), 2, /max-shard-size/);
     expectRefused(await qdora([...MERGE, ...out, "--device", "software"]), 2, /--verify only/);
+    expectRefused(await qdora([...MERGE, ...out, "--no-double-quant"]), 2, /--quant nf4 only/);
     expectRefused(await qdora(["merge", "--model", TINY, ...out]), 2, /--adapter/);
   });
 
