@@ -6,8 +6,8 @@ import { fileURLToPath } from "node:url";
 
 /** From the ground up; rooms of one floor do not know each other, folders of one room do. */
 const FLOORS = [
-  [["formats"], ["quant"], ["gpu"], ["hub"]],
-  [["program"]],
+  [["formats"], ["quant"], ["gpu"]],
+  [["program"], ["hub"]],
   [["kernels"]],
   [["adapter"]],
   [["model"]],

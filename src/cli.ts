@@ -11,6 +11,7 @@ import { addInspect } from "./commands/inspect.js";
 import { addMerge } from "./commands/merge.js";
 import { addPlan } from "./commands/plan.js";
 import { addQuantize } from "./commands/quantize.js";
+import { addPull } from "./commands/pull.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -38,6 +39,7 @@ const program = new Command("qdora")
 
 const COMMANDS = [
   addFinetune,
+  addPull,
   addPlan,
   addGenerate,
   addMerge,

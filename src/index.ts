@@ -12,6 +12,8 @@ export { generate, type Generated, type GenerateOptions } from "./generate/gener
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
 export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./model/quantize.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";
+export { pull, pullDataset, type Pulled, type PullEvent, type PullOptions } from "./hub/pull.js";
+export { modelFolder, type ModelFolder } from "./hub/model_folder.js";
 export {
   mergeAdapter,
   type MergeOptions,

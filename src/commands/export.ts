@@ -1,4 +1,5 @@
 /** `qdora export`: a model, merged before or on the way, as a GGUF file for llama.cpp. */
+import { basename, resolve } from "node:path";
 import { Option, type Command } from "commander";
 import { chooseBase } from "../config/trained_base.js";
 import { exportGguf } from "../export/gguf_file.js";
@@ -10,18 +11,25 @@ import { formatBytes } from "../report/format.js";
 import { baseOption } from "./base_option.js";
 import { percentPrinter } from "./percent.js";
 import { runCommand } from "./run_command.js";
-import { stoppable } from "./stop.js";
+import { localModel } from "./stoppable.js";
+import { untilSignal } from "./until_signal.js";
 
 interface ExportFlags {
   readonly gguf: GgufType;
   readonly model: string;
+  readonly revision: string;
   readonly adapter?: string;
   readonly base?: Base["kind"];
   readonly overwrite?: boolean;
   readonly json?: boolean;
 }
 
-async function exportModel(output: string, flags: ExportFlags, signal: AbortSignal): Promise<void> {
+async function exportModel(
+  output: string,
+  flags: ExportFlags,
+  name: string,
+  signal: AbortSignal,
+): Promise<void> {
   const { base, reason } = await chooseBase(flags.model, flags.adapter, flags.base);
   if (flags.adapter !== undefined) {
     const { quantized } = await readArchitecture(flags.model);
@@ -34,6 +42,7 @@ async function exportModel(output: string, flags: ExportFlags, signal: AbortSign
       adapter: flags.adapter,
       base,
       output,
+      name,
       type: flags.gguf,
       overwrite: flags.overwrite === true,
       signal,
@@ -66,14 +75,22 @@ export function addExport(program: Command): void {
         .choices(["f16", "q8_0", "q4_0"])
         .makeOptionMandatory(),
     )
-    .requiredOption("--model <folder>", "model folder: a merged one, or the base of --adapter")
+    .requiredOption(
+      "--model <model>",
+      "a merged model, or the base of --adapter: a folder, or ORG/NAME of the Hub",
+    )
+    .option("--revision <name>", "branch, tag or commit of a model of the Hub", "main")
     .option("--adapter <folder>", "PEFT adapter folder; it is merged on the way")
     .addOption(baseOption())
     .option("--overwrite", "replace the file if it exists")
     .option("--json", "one JSON object about the result on stdout")
     .action((output: string, flags: ExportFlags, command: Command) =>
-      runCommand(command.optsWithGlobals()["debug"] === true, () =>
-        stoppable((signal) => exportModel(output, flags, signal)),
-      ),
+      runCommand(command.optsWithGlobals()["debug"] === true, async () => {
+        const model = await localModel(flags.model, flags.revision);
+        if ("exit" in model) return model.exit;
+        const { path, id } = model.value;
+        const name = basename(id ?? resolve(path));
+        return untilSignal((signal) => exportModel(output, { ...flags, model: path }, name, signal));
+      }),
     );
 }

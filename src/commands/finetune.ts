@@ -14,6 +14,7 @@ import { checkOutputFolder, CONFIG_FILE, openOutputFolder, writeOutput } from ".
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
 import { StoppedError, train } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
+import { localModel } from "./stoppable.js";
 
 /** What the data became: shown before anything is loaded. */
 function describeRun(run: PreparedRun): string {
@@ -86,7 +87,7 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
 export function addFinetune(program: Command): void {
   const command = program
     .command("finetune")
-    .description("train a QDoRA, DoRA or LoRA adapter on a model folder");
+    .description("train a QDoRA, DoRA or LoRA adapter on a model, from a folder or from the Hub");
   addFinetuneFlags(command);
   command
     .option("--config <file>", "YAML file with the same keys in snake_case; flags win over it")
@@ -95,7 +96,10 @@ export function addFinetune(program: Command): void {
       const debug = self.optsWithGlobals()["debug"] === true;
       return runCommand(debug, async () => {
         const { config: file, json, ...keys } = flags;
-        const config = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
+        const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
+        const model = await localModel(named.model, named.revision);
+        if ("exit" in model) return model.exit;
+        const config = { ...named, model: model.value.path, model_id: model.value.id };
         if (config.dry_run) return dryRun(config, json === true);
         return obeySignals(debug, (signal) => finetune(config, signal));
       });

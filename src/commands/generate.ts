@@ -4,9 +4,11 @@ import { QdoraError } from "../formats/error.js";
 import { generate } from "../generate/generate.js";
 import { formatRate } from "../report/format.js";
 import { runCommand } from "./run_command.js";
+import { localModel } from "./stoppable.js";
 
 interface GenerateFlags {
   readonly model: string;
+  readonly revision: string;
   readonly prompt?: string;
   readonly adapter?: string;
   readonly chat?: boolean;
@@ -48,7 +50,8 @@ export function addGenerate(program: Command): void {
   program
     .command("generate")
     .description("continue a prompt with a model, or with a model and an adapter")
-    .requiredOption("--model <folder>", "model folder")
+    .requiredOption("--model <model>", "model folder, or ORG/NAME of the Hub")
+    .option("--revision <name>", "branch, tag or commit of a model of the Hub", "main")
     .option("--prompt <text>", "the prompt; without it, standard input is read")
     .option("--adapter <folder>", "PEFT adapter folder")
     .option("--chat", "wrap the prompt in the model's chat template")
@@ -73,9 +76,11 @@ export function addGenerate(program: Command): void {
           throw new QdoraError("prompt", "is empty", "give --prompt TEXT, or text on standard input", {
             exitCode: 2,
           });
+        const model = await localModel(flags.model, flags.revision);
+        if ("exit" in model) return model.exit;
         const result = await generate(
           {
-            model: flags.model,
+            model: model.value.path,
             adapter: flags.adapter,
             prompt,
             chat: flags.chat === true,
@@ -101,6 +106,7 @@ export function addGenerate(program: Command): void {
         process.stderr.write(
           `${result.promptIds.length} prompt tokens, ${result.ids.length} new tokens, ${formatRate(result.tokensPerSecond)} tok/s\n`,
         );
+        return 0;
       }),
     );
 }

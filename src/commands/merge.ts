@@ -11,12 +11,14 @@ import { MAX_SHARD_BYTES } from "../model/quantize.js";
 import type { Base, FloatDtype } from "../model/merged.js";
 import { formatBytes } from "../report/format.js";
 import { baseOption } from "./base_option.js";
+import { localModel } from "./stoppable.js";
 import { runCommand } from "./run_command.js";
-import { stoppable } from "./stop.js";
+import { untilSignal } from "./until_signal.js";
 import { percentPrinter } from "./percent.js";
 
 interface MergeFlags {
   readonly model: string;
+  readonly revision: string;
   readonly adapter: string;
   readonly outputDir: string;
   readonly base?: Base["kind"];
@@ -85,7 +87,7 @@ function report(flags: MergeFlags, result: MergeResult, comparison: LogitCompari
   );
 }
 
-async function merge(flags: MergeFlags, signal: AbortSignal): Promise<void> {
+async function merge(flags: MergeFlags, baseName: string, signal: AbortSignal): Promise<void> {
   const { base, reason } = await chooseBase(flags.model, flags.adapter, flags.base);
   const { quantized } = await readArchitecture(flags.model);
   process.stderr.write(`base: ${baseWords(base, quantized)} (${reason})\n`);
@@ -95,6 +97,7 @@ async function merge(flags: MergeFlags, signal: AbortSignal): Promise<void> {
   const result = await mergeAdapter(
     {
       model: flags.model,
+      baseName,
       adapter: flags.adapter,
       outputDir: flags.outputDir,
       base,
@@ -128,7 +131,8 @@ export function addMerge(program: Command): void {
   program
     .command("merge")
     .description("fold an adapter into its base: a full-precision model folder that needs no adapter")
-    .requiredOption("--model <folder>", "folder of the base model")
+    .requiredOption("--model <model>", "folder of the base model, or ORG/NAME of the Hub")
+    .option("--revision <name>", "branch, tag or commit of a model of the Hub", "main")
     .requiredOption("--adapter <folder>", "PEFT adapter folder")
     .requiredOption("--output-dir <folder>", "new folder for the merged model")
     .addOption(baseOption())
@@ -156,7 +160,7 @@ export function addMerge(program: Command): void {
     .option("--device <name>", "with --verify: software, hardware, or a part of the GPU's name")
     .option("--json", "one JSON object about the result on stdout")
     .action((flags: MergeFlags, command: Command) =>
-      runCommand(command.optsWithGlobals()["debug"] === true, () => {
+      runCommand(command.optsWithGlobals()["debug"] === true, async () => {
         if (flags.device !== undefined && flags.verify !== true)
           throw new QdoraError(
             "--device",
@@ -175,7 +179,10 @@ export function addMerge(program: Command): void {
               exitCode: 2,
             },
           );
-        return stoppable((signal) => merge(flags, signal));
+        const model = await localModel(flags.model, flags.revision);
+        if ("exit" in model) return model.exit;
+        const { path, id } = model.value;
+        return untilSignal((signal) => merge({ ...flags, model: path }, id ?? path, signal));
       }),
     );
 }

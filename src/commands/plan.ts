@@ -11,6 +11,7 @@ import { planModel } from "../train/plan.js";
 import { readRates } from "../train/rates.js";
 import { savings } from "../train/savings.js";
 import { runCommand } from "./run_command.js";
+import { localModel } from "./stoppable.js";
 
 interface PlanFlags {
   readonly geometry?: string;
@@ -42,7 +43,14 @@ async function plan(config: FinetuneConfig, flags: PlanFlags): Promise<number> {
   const { memory_limit: limit } = config;
   const { shape, run } = await planModel(config, flags.geometry);
   const open = limit === undefined ? [] : savings(shape, config, run, limit);
-  const report = { name: flags.geometry ?? config.model, config, shape, run, limit, savings: open };
+  const report = {
+    name: flags.geometry ?? config.model_id ?? config.model,
+    config,
+    shape,
+    run,
+    limit,
+    savings: open,
+  };
   const rates = await readRates();
   process.stderr.write(`${planText(report, rates)}\n`);
   if (flags.json === true) process.stdout.write(`${JSON.stringify(planJson(report, rates))}\n`);
@@ -71,11 +79,14 @@ export function addPlan(program: Command): void {
           "output_dir",
           ...(geometry === undefined ? [] : (["model"] as const)),
         ] as const;
-        const config = await resolveFinetuneConfig(
+        const named = await resolveFinetuneConfig(
           { ...keys, ...(size !== undefined && { memory_limit: size }) },
           file,
           optional,
         );
+        const model = geometry === undefined ? await localModel(named.model, named.revision) : undefined;
+        if (model !== undefined && "exit" in model) return model.exit;
+        const config = model ? { ...named, model: model.value.path, model_id: model.value.id } : named;
         return plan(config, { ...(geometry !== undefined && { geometry }), ...(json === true && { json }) });
       }),
     );

@@ -5,7 +5,7 @@ import { MAX_SHARD_BYTES, quantizeModel } from "../model/quantize.js";
 import { formatBytes, formatRate, formatSeconds } from "../report/format.js";
 import { percentPrinter } from "./percent.js";
 import { runCommand } from "./run_command.js";
-import { stoppable } from "./stop.js";
+import { untilSignal } from "./until_signal.js";
 
 interface QuantizeFlags {
   readonly doubleQuant: boolean;
@@ -68,7 +68,7 @@ export function addQuantize(program: Command): void {
     .option("--json", "one JSON object about what was written, on stdout")
     .action((model: string, out: string, flags: QuantizeFlags, command: Command) =>
       runCommand(command.optsWithGlobals()["debug"] === true, () =>
-        stoppable((signal) => quantize(model, out, flags, signal)),
+        untilSignal((signal) => quantize(model, out, flags, signal)),
       ),
     );
 }

@@ -92,7 +92,8 @@ async function refuseFile(outputDir: string): Promise<void> {
     throw new QdoraError("output_dir", `${outputDir} is a file`, "name a folder", { exitCode: 2 });
 }
 
-/** The configuration as YAML that resolves to itself: every key, null where there is no value. */
+/** The configuration as YAML that resolves to itself: every key, null where there is no value; the model as it was named. */
 export function toYaml(config: FinetuneConfig): string {
-  return stringify(Object.fromEntries(KEY_NAMES.map((name) => [name, config[name] ?? null])));
+  const named = { ...config, model: config.model_id ?? config.model };
+  return stringify(Object.fromEntries(KEY_NAMES.map((name) => [name, named[name] ?? null])));
 }

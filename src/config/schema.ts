@@ -88,14 +88,14 @@ const machine = group("Memory and machine");
 
 export const KEYS = {
   model: files({
-    ...text("folder"),
-    help: "folder of the base model (config.json, safetensors, tokenizer)",
+    ...text("model"),
+    help: "the base model: a folder (config.json, safetensors, tokenizer), or ORG/NAME of the Hub, which is pulled",
     fallback: undefined,
     isRequired: true,
   }),
   revision: files({
     ...text("name"),
-    help: "revision of a model that is named by its hub id",
+    help: "branch, tag or commit of a model of the Hub",
     fallback: "main",
   }),
   data: files({
@@ -347,6 +347,9 @@ export type FinetuneConfig = {
     : undefined extends Keys[K]["fallback"]
       ? Value<K> | undefined
       : Value<K>;
+} & {
+  /** The Hub's name of the model, when `model` is the folder that it was pulled to. */
+  readonly model_id?: string | undefined;
 };
 
 export const KEY_NAMES = Object.keys(KEYS) as readonly KeyName[];

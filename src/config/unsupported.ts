@@ -13,11 +13,6 @@ export const UNSUPPORTED: readonly Unsupported[] = [
   { key: "compute_dtype", isAsked: (c) => c.compute_dtype === "f16", instead: "use f32 or auto" },
   { key: "dropout", isAsked: (c) => c.dropout > 0, instead: "use 0" },
   {
-    key: "revision",
-    isAsked: (c) => c.revision !== "main",
-    instead: "download the model and give its folder",
-  },
-  {
     key: "save_steps",
     isAsked: (c) => c.save_steps !== undefined,
     instead: "leave it out; the adapter is written at the end",

@@ -14,6 +14,8 @@ import type { MergeProgress } from "./merged_folder.js";
 export interface ExportOptions extends MergeSource {
   /** Path of the file. */
   readonly output: string;
+  /** `general.name`; default: the folder's. */
+  readonly name?: string | undefined;
   readonly type: GgufType;
   /** Replaces a file that is there. */
   readonly overwrite: boolean;
@@ -43,7 +45,7 @@ export async function exportGguf(
   try {
     const { arch } = model;
     const metadata = new Map([
-      ...architectureMetadata(arch, type, basename(resolve(folder)), folder),
+      ...architectureMetadata(arch, type, options.name ?? basename(resolve(folder)), folder),
       ...(await vocabMetadata(folder, arch.vocab)),
     ]);
     const tensors = ggufTensors(model, type);

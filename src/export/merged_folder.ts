@@ -15,6 +15,8 @@ import { mergedCard } from "./model_card.js";
 
 export interface MergeOptions extends MergeSource {
   readonly adapter: string;
+  /** What the model card calls the base, such as its name on the Hub; default: the folder. */
+  readonly baseName?: string | undefined;
   readonly outputDir: string;
   /** Type of all tensors; without it each keeps its stored type. */
   readonly dtype?: FloatDtype | undefined;

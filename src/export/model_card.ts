@@ -15,6 +15,7 @@ export function mergedCard(
   source: MergeSource & {
     readonly adapter: string;
     readonly outputDir: string;
+    readonly baseName?: string | undefined;
     readonly requantize?: { readonly doubleQuant: boolean } | undefined;
   },
   { arch, adapter }: MergedModel,
@@ -22,8 +23,9 @@ export function mergedCard(
 ): string {
   const settings = adapter?.layout.settings;
   const method = `${settings?.useRslora ? "rank-stabilised " : ""}${settings?.useDora ? "DoRA" : "LoRA"}`;
+  const name = source.baseName ?? basename(resolve(source.model));
   const rows: readonly (readonly [string, string])[] = [
-    ["base model", `\`${basename(resolve(source.model))}\``],
+    ["base model", `\`${name}\``],
     ["adapter", `${method}, rank ${settings?.rank}, alpha ${settings?.alpha}`],
     ["merged into", baseWords(source.base, arch.quantized)],
     ["modules with an adapter", `${adapter?.layout.modules.size}`],
@@ -33,7 +35,7 @@ export function mergedCard(
       : []),
   ];
   return `---
-base_model: ${JSON.stringify(source.model)}
+base_model: ${JSON.stringify(source.baseName ?? source.model)}
 library_name: transformers
 pipeline_tag: text-generation
 tags:

@@ -28,6 +28,7 @@ const schema = z.looseObject({
   peft_type: z.literal("LORA"),
   task_type: z.string().nullish(),
   base_model_name_or_path: z.string().nullish(),
+  revision: z.string().nullish(),
   r: rank,
   lora_alpha: z.number(),
   lora_dropout: z.number().default(0),

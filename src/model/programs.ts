@@ -10,6 +10,7 @@ import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, layerRowNorms, type Kept } from ".
 import { layerBackward } from "./layer_backward.js";
 import { layerForward } from "./layer_forward.js";
 import { checkpointsOf, chunksOf, PLAIN_STORAGE, type StreamContext, type StreamStorage } from "./stream.js";
+import type { Architecture } from "./config.js";
 import { ringSlot, RING_SLOTS, type ModelTensors } from "./tensors.js";
 
 export type GradientCheckpointing = "full" | "selective" | "none";
@@ -67,12 +68,19 @@ const KEPT: Record<GradientCheckpointing, Kept> = {
   none: KEEP_ALL,
 };
 
-/** Bytes of logits that exist at a time. */
-const LOGITS_BYTES = 24 << 20;
+/** Bytes of logits that exist at a time: at least, and never more than every adapter binds. */
+const LEAST_LOGITS_BYTES = 24 << 20;
+const MOST_LOGITS_BYTES = 1 << 27;
 
-/** Tokens whose logits are computed together: a multiple of 32 that fits the budget, at least 32. */
-export const logitsRows = (vocab: number, capacity: number): number =>
-  Math.min(capacity, Math.max(32, Math.floor(LOGITS_BYTES / (4 * vocab) / 32) * 32));
+/**
+ * Tokens whose logits are computed together: a multiple of 32, at least 32. Long streams can afford more: half a stream's
+ * activation is free while the head runs.
+ */
+export function logitsRows(arch: Architecture, capacity: number): number {
+  const free = Math.max(LEAST_LOGITS_BYTES, 2 * capacity * arch.hidden);
+  const rows = Math.min(free, MOST_LOGITS_BYTES) / (4 * arch.vocab);
+  return Math.min(capacity, Math.max(32, Math.floor(rows / 32) * 32));
+}
 
 /** What the layers of a program share. */
 export function streamContext(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): StreamContext {
@@ -142,7 +150,7 @@ function headCalls(
 ): readonly Call[] {
   const { vocab: V, hidden: D, normEps: eps } = model.arch;
   const { N, capacity } = ctx;
-  const size = logitsRows(V, capacity);
+  const size = logitsRows(model.arch, capacity);
   const logits = tensor("logits", [size, V], "f32", "logits");
   const calls: Call[] = [];
   const { finalNorm: weight } = model;

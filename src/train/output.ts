@@ -87,6 +87,9 @@ export async function writeOutput(
   }
 }
 
+/** The base model as others find it: by its name on the Hub, or its folder. */
+const baseModel = (settings: TrainingSettings): string => settings.model_id ?? settings.model;
+
 /** The adapter_config.json of a run, with PEFT's names. */
 export function peftConfig(run: PreparedRun): PeftConfig {
   const { settings } = run;
@@ -95,7 +98,8 @@ export function peftConfig(run: PreparedRun): PeftConfig {
     ...new Set([...run.layout.modules.keys()].map((path) => path.split(".").at(-1) ?? path)),
   ].toSorted();
   return {
-    base_model_name_or_path: settings.model,
+    base_model_name_or_path: baseModel(settings),
+    revision: settings.model_id !== undefined && settings.revision !== "main" ? settings.revision : null,
     r: settings.rank,
     lora_alpha: settings.alpha,
     lora_dropout: settings.dropout,
@@ -123,7 +127,7 @@ function modelCard(run: PreparedRun, lastLoss: number | undefined): string {
     ...(lastLoss === undefined ? [] : [["last training loss", lastLoss.toFixed(4)] as const]),
   ];
   return `---
-base_model: ${JSON.stringify(s.model)}
+base_model: ${JSON.stringify(baseModel(s))}
 library_name: peft
 tags:
 - qdora
@@ -132,7 +136,7 @@ tags:
 
 # ${basename(s.output_dir)}
 
-A ${method} adapter for \`${basename(s.model)}\`, trained with [qdora](https://www.npmjs.com/package/qdora).
+A ${method} adapter for \`${basename(baseModel(s))}\`, trained with [qdora](https://www.npmjs.com/package/qdora).
 
 | | |
 |---|---|
@@ -141,7 +145,7 @@ ${rows.map(([k, v]) => `| ${k} | ${v} |`).join("\n")}
 \`\`\`python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(s.model)})
+base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(baseModel(s))})
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 \`\`\`
 `;

@@ -5,7 +5,11 @@ import type { OptimizerName } from "./optimizer.js";
 import type { Scheduler } from "./schedule.js";
 
 export interface TrainingSettings {
+  /** Folder of the base model. */
   readonly model: string;
+  /** Its name on the Hub, if it was pulled from there. */
+  readonly model_id?: string | undefined;
+  readonly revision?: string | undefined;
   readonly data: string;
   readonly output_dir: string;
   readonly init_adapter?: string | undefined;

@@ -226,7 +226,6 @@ describe("resolveFinetuneConfig", () => {
     const asked: Record<string, unknown> = {
       compute_dtype: "f16",
       dropout: 0.1,
-      revision: "v2",
       save_steps: 5,
       save_total_limit: 2,
       resume: true,

@@ -52,7 +52,7 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       2,
       /config: model, data, output_dir are missing\nhint: give --model, --data, --output-dir/,
     ],
-    ["generate without a model", ["generate", "--prompt", "x"], 2, /required option '--model <folder>'/],
+    ["generate without a model", ["generate", "--prompt", "x"], 2, /required option '--model <model>'/],
   ],
   "the YAML file": [
     ["missing file", train("--config", join(folder, "no.yaml")), 2, /no\.yaml: does not exist/],

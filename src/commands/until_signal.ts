@@ -5,7 +5,7 @@ import { SIGNAL_EXIT } from "./run_command.js";
  * @param body ends by throwing the signal's reason when it is aborted
  * @returns the exit code of a command that a signal ended, else nothing
  */
-export async function stoppable(body: (signal: AbortSignal) => Promise<void>): Promise<number | void> {
+export async function untilSignal(body: (signal: AbortSignal) => Promise<void>): Promise<number | void> {
   const controller = new AbortController();
   let name: NodeJS.Signals | undefined;
   const stop = (signal: NodeJS.Signals): void => {

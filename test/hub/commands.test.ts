@@ -1,0 +1,92 @@
+/** `finetune` and `generate` with a model of the Hub: pulled first, named in what they write. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { expectRefused, qdora, storyFolder, TINY, writeRows } from "../stories/qdora.js";
+import { closedUrl, COMMIT, startMockHub, type MockFile } from "./mock_hub.js";
+import { hubEnvironment, newCache } from "./pull_story.js";
+
+const folder = storyFolder();
+const ROWS = writeRows(join(folder, "rows.jsonl"), [{ text: "Rain over the sea." }, { text: "Fog." }]);
+
+const files = Object.fromEntries(
+  readdirSync(TINY, { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }): [string, MockFile] => [
+      name,
+      { bytes: readFileSync(join(TINY, name)), large: name.endsWith(".safetensors") },
+    ]),
+);
+
+describe("a model of the Hub", async () => {
+  const hub = await startMockHub({ files });
+  const { home } = newCache();
+  const env = hubEnvironment(home, hub.url);
+  const out = join(folder, "out");
+  const PLAN = ["plan", "--max-seq-length", "256", "--json"];
+  const train = ["finetune", "--model", "acme/tiny", "--data", ROWS, "--output-dir", out, "--max-steps", "1"];
+
+  it("plan pulls it, and names it as it was named", async () => {
+    const run = await qdora([...PLAN, "--model", "acme/tiny"], { env });
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.stderr).toMatch(/^model\.safetensors {2}\d/m);
+    expect(run.stderr).toMatch(/acme\/tiny/);
+    const there = await qdora([...PLAN, "--model", TINY]);
+    expect(JSON.parse(run.stdout)).toEqual(JSON.parse(there.stdout));
+  });
+  it("finetune --dry-run takes it and plans", async () => {
+    const run = await qdora([...train, "--dry-run", "--json"], { env });
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.stderr).toMatch(/^model: no folder acme\/tiny, so acme\/tiny of the Hub$/m);
+    expect(run.stderr).toMatch(/in the cache/);
+    expect(Object.keys(JSON.parse(run.stdout) as object)).toContain("gpu_bytes");
+  });
+  it("finetune trains it, and what it writes names it as it was named", async () => {
+    const run = await qdora([...train, "--revision", COMMIT], { env });
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.stderr).toMatch(/in the cache/);
+    expect(JSON.parse(readFileSync(join(out, "adapter_config.json"), "utf8"))).toMatchObject({
+      base_model_name_or_path: "acme/tiny",
+      revision: COMMIT,
+    });
+    expect(parse(readFileSync(join(out, "qdora_config.yaml"), "utf8"))).toMatchObject({
+      model: "acme/tiny",
+      revision: COMMIT,
+    });
+    const card = readFileSync(join(out, "README.md"), "utf8");
+    expect(card).toMatch(/^base_model: "acme\/tiny"$/m);
+    expect(card).not.toContain(home);
+  });
+  it("generate takes it from the cache, offline, with the text that its folder gives", async () => {
+    const ask = (model: string): string[] => [
+      "generate",
+      "--model",
+      model,
+      "--prompt",
+      "Rain",
+      "--max-new-tokens",
+      "4",
+    ];
+    const run = await qdora(ask("acme/tiny"), { env: { ...env, HF_HUB_OFFLINE: "1" } });
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.stderr).toMatch(/offline: using the copy of acme\/tiny in the cache/);
+    expect(run.stdout).toBe((await qdora(ask(TINY))).stdout);
+  });
+});
+
+it("says that there is neither a folder nor a Hub", async () => {
+  const env = hubEnvironment(newCache().home, await closedUrl());
+  const run = await qdora(["generate", "--model", "models/typo", "--prompt", "x"], { env });
+  expect(run.status).toBe(1);
+  expect(run.stderr).toMatch(/^model: no folder models\/typo, so models\/typo of the Hub$/m);
+  expect(run.stderr).toMatch(/error: 127\.0\.0\.1:\d+: cannot be reached/);
+});
+
+it("refuses a revision of a folder", async () => {
+  expectRefused(
+    await qdora(["generate", "--model", TINY, "--revision", "v2", "--prompt", "x"]),
+    2,
+    /revision: "v2" is for models of the Hub, but .*tiny is a folder\nhint: leave out --revision/,
+  );
+});
