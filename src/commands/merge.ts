@@ -87,7 +87,7 @@ function report(flags: MergeFlags, result: MergeResult, comparison: LogitCompari
   );
 }
 
-async function merge(flags: MergeFlags, baseName: string, signal: AbortSignal): Promise<void> {
+async function merge(flags: MergeFlags, baseName: string | undefined, signal: AbortSignal): Promise<void> {
   const { base, reason } = await chooseBase(flags.model, flags.adapter, flags.base);
   const { quantized } = await readArchitecture(flags.model);
   process.stderr.write(`base: ${baseWords(base, quantized)} (${reason})\n`);
@@ -182,7 +182,7 @@ export function addMerge(program: Command): void {
         const model = await localModel(flags.model, flags.revision);
         if ("exit" in model) return model.exit;
         const { path, id } = model.value;
-        return untilSignal((signal) => merge({ ...flags, model: path }, id ?? path, signal));
+        return untilSignal((signal) => merge({ ...flags, model: path }, id, signal));
       }),
     );
 }
