@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.js";
+import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addExport } from "./commands/export.js";
 import { addFinetune } from "./commands/finetune.js";
@@ -41,6 +42,7 @@ const COMMANDS = [
   addFinetune,
   addPull,
   addPlan,
+  addData,
   addGenerate,
   addMerge,
   addExport,

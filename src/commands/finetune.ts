@@ -4,17 +4,19 @@ import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
 import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/resolve.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
 import { metricsWriter } from "../report/metrics.js";
 import { planJson, planTable } from "../report/plan.js";
+import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
 import { writeReport } from "../report/html.js";
 import type { Listener, StepEvent, TrainingEvent } from "../train/events.js";
 import { checkOutputFolder, CONFIG_FILE, openOutputFolder, writeOutput } from "../train/output.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
-import { StoppedError, train } from "../train/trainer.js";
+import { StoppedError, train, type TrainingResult } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
-import { localModel } from "./stoppable.js";
+import { localData, localModel } from "./stoppable.js";
 
 /** What the data became: shown before anything is loaded. */
 function describeRun(run: PreparedRun): string {
@@ -24,8 +26,11 @@ function describeRun(run: PreparedRun): string {
     counts.unscored > 0 ? `${counts.unscored} without a scored label` : "",
     run.dataset.validation.length > 0 ? `${run.dataset.validation.length} held out` : "",
   ].filter(Boolean);
+  const { broken } = run.dataset;
+  const skipped = broken.count === 0 ? [] : [`skipped: ${brokenWords(broken)}`];
   return [
     `data: ${counts.rows} rows, ${counts.tokens.toLocaleString("en-US")} tokens, ${counts.scoredTokens.toLocaleString("en-US")} scored${extra.length > 0 ? ` (${extra.join(", ")})` : ""}`,
+    ...skipped,
     `adapter: ${run.layout.parameterCount.toLocaleString("en-US")} parameters in ${run.layout.modules.size} modules`,
     `steps: ${run.totalSteps}, micro-batches of up to ${run.capacity} tokens`,
     `memory on the GPU (exact): ${formatBytes(run.plan.totalBytes)}`,
@@ -39,13 +44,22 @@ function describeRun(run: PreparedRun): string {
 async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
   await checkOutputFolder(config);
   const run = await prepareRun(config);
+  run.dataset.close();
   process.stderr.write(`${describeRun(run)}\n`);
   checkMemoryLimit(run);
   if (!json) return;
-  const { memory_limit: limit, model: name } = config;
+  const { limit } = run;
+  const { model: name } = config;
   process.stdout.write(
     `${JSON.stringify(planJson({ name, config, shape: run.shape, run, limit, savings: [] }))}\n`,
   );
+}
+
+/** What the run took: on a software adapter, what counts as GPU memory is part of the process. */
+function memoryLine({ gpuPeakBytes, isSoftware }: TrainingResult): string {
+  const peak = peakResidentBytes();
+  const host = isSoftware ? `, ${formatBytes(Math.max(0, peak - gpuPeakBytes))} of it beside the GPU's` : "";
+  return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
 }
 
 /** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
@@ -76,9 +90,7 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
     await writeOutput(result.run, result.adapter, steps.at(-1)?.loss);
     await writeReport(join(config.output_dir, "report.html"), result.run, steps, evaluations);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
-    process.stderr.write(
-      `memory: GPU ${formatBytes(result.gpuPeakBytes)}, process peak ${formatBytes(process.resourceUsage().maxRSS * 1024)}\n`,
-    );
+    process.stderr.write(`${memoryLine(result)}\n`);
   } finally {
     metrics?.close();
   }
@@ -99,6 +111,8 @@ export function addFinetune(program: Command): void {
         const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
         const model = await localModel(named.model, named.revision);
         if ("exit" in model) return model.exit;
+        const data = await localData(named.data);
+        if ("exit" in data) return data.exit;
         const config = { ...named, model: model.value.path, model_id: model.value.id };
         if (config.dry_run) return dryRun(config, json === true);
         return obeySignals(debug, (signal) => finetune(config, signal));

@@ -40,8 +40,7 @@ function gpuBytes(text: string | undefined): number | undefined {
 }
 
 async function plan(config: FinetuneConfig, flags: PlanFlags): Promise<number> {
-  const { memory_limit: limit } = config;
-  const { shape, run } = await planModel(config, flags.geometry);
+  const { limit, shape, run } = await planModel(config, flags.geometry);
   const open = limit === undefined ? [] : savings(shape, config, run, limit);
   const report = {
     name: flags.geometry ?? config.model_id ?? config.model,

@@ -1,4 +1,7 @@
 /** Downloads under SIGINT and SIGTERM: the first ends them and keeps what has come, the second ends at once. */
+import { isHubName } from "../data/hub_source.js";
+import { parseSources } from "../data/sources.js";
+import { pullDataset } from "../hub/pull.js";
 import { modelFolder, type ModelFolder } from "../hub/model_folder.js";
 import { pullPrinter } from "../report/pull_progress.js";
 import { SIGNAL_EXIT } from "./run_command.js";
@@ -29,3 +32,13 @@ export async function stoppable<T>(body: (signal: AbortSignal) => Promise<T>): P
 /** The folder of a model that a command names; a model of the Hub is pulled, with progress on stderr. */
 export const localModel = (name: string, revision: string): Promise<Stoppable<ModelFolder>> =>
   stoppable((signal) => modelFolder(name, { revision, signal, listen: pullPrinter(process.stderr) }));
+
+/** Pulls the data sets of the Hub that `data` names into the cache, with progress on stderr; readers find them there. */
+export const localData = (data: string | readonly string[]): Promise<Stoppable<void>> =>
+  stoppable(async (signal) => {
+    for (const { path } of parseSources(data)) {
+      if (!isHubName(path)) continue;
+      process.stderr.write(`data: no file ${path}, so the data set ${path} of the Hub\n`);
+      await pullDataset(path, { signal, listen: pullPrinter(process.stderr) });
+    }
+  });

@@ -38,7 +38,7 @@ export const names = z
   });
 
 /** How the text after a flag becomes a value. */
-export type FlagText = "text" | "number" | "boolean" | "map";
+export type FlagText = "text" | "number" | "numbers" | "boolean" | "map" | "texts";
 
 const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i;
 
@@ -54,6 +54,23 @@ function parseMap(text: string): Record<string, number> | undefined {
     : Object.fromEntries(entries.filter((entry) => entry !== undefined));
 }
 
+/** "prompt=question,completion=answer" as an object; undefined if it is not written so. */
+function parseTexts(text: string): Record<string, string> | undefined {
+  const entries = text.split(",").map((part) => {
+    const at = part.indexOf("=");
+    const [name, value] = [part.slice(0, at).trim(), part.slice(at + 1).trim()];
+    return at > 0 && name !== "" && value !== "" ? ([name, value] as const) : undefined;
+  });
+  const known = entries.filter((entry) => entry !== undefined);
+  return known.length < entries.length ? undefined : Object.fromEntries(known);
+}
+
+/** "1,0.5" as a list; undefined if it is not written so. */
+function parseNumbers(text: string): number[] | undefined {
+  const parts = text.split(",").map((part) => part.trim());
+  return parts.every((part) => NUMBER.test(part)) ? parts.map(Number) : undefined;
+}
+
 /** The value that a flag's text means; a text that means nothing stays as it is, for the schema to refuse. */
 export function fromFlagText(text: string, kind: FlagText): unknown {
   switch (kind) {
@@ -63,8 +80,12 @@ export function fromFlagText(text: string, kind: FlagText): unknown {
       return NUMBER.test(text) ? Number(text) : text;
     case "boolean":
       return text === "true" ? true : text === "false" ? false : text;
+    case "numbers":
+      return parseNumbers(text) ?? text;
     case "map":
       return parseMap(text) ?? text;
+    case "texts":
+      return parseTexts(text) ?? text;
     default:
       return kind satisfies never;
   }

@@ -1,5 +1,6 @@
 /** A micro-batch: rows laid end to end in one stream of N tokens, with labels already shifted. No padding. */
 import { IGNORED_LABEL, type EncodedRow } from "./row.js";
+import type { Units } from "./token_rows.js";
 
 export interface MicroBatch {
   /** N. */
@@ -41,26 +42,35 @@ export function makeMicroBatch(rows: readonly EncodedRow[]): MicroBatch {
   return { tokens, inputIds, positions, sequenceStart, sequenceEnd, labels, scored };
 }
 
+/** Rows whose lengths are known without reading them. */
+interface RowLengths {
+  readonly length: number;
+  tokensOf(row: number): number;
+}
+
 /**
  * The most tokens that any micro-batch of a run can have, whatever the order: the longest units together, or the longest held-out row.
  * @param batchSize units in a micro-batch
  */
 export function longestMicroBatchTokens(
-  dataset: {
-    readonly train: readonly EncodedRow[];
-    readonly validation: readonly EncodedRow[];
-    readonly units: readonly (readonly number[])[];
-  },
+  dataset: { readonly train: RowLengths; readonly validation: RowLengths; readonly units: Units },
   batchSize: number,
 ): number {
-  const unitTokens = Float64Array.from(dataset.units, (rows) =>
-    rows.reduce((sum, row) => sum + (dataset.train[row]?.inputIds.length ?? 0), 0),
-  );
+  const { train, validation, units } = dataset;
+  const unitTokens = new Float64Array(units.length);
+  for (let unit = 0; unit < units.length; unit++)
+    unitTokens[unit] = units.rowsOf(unit).reduce((sum, row) => sum + train.tokensOf(row), 0);
   // The last step of an epoch may be short, never longer.
   const longest = unitTokens.sort().subarray(Math.max(0, unitTokens.length - batchSize));
-  const validation = dataset.validation.reduce((most, row) => Math.max(most, row.inputIds.length), 0);
   return Math.max(
     longest.reduce((sum, n) => sum + n, 0),
-    validation,
+    longestRowTokens(validation),
   );
+}
+
+/** Tokens of the longest row; 0 if there are none. */
+export function longestRowTokens(rows: RowLengths): number {
+  let most = 0;
+  for (let row = 0; row < rows.length; row++) most = Math.max(most, rows.tokensOf(row));
+  return most;
 }

@@ -6,7 +6,7 @@
  */
 import { QdoraError } from "../formats/error.js";
 import type { ChatMessage, DataRow } from "./row.js";
-import { templateError, type ChatRenderer, type RenderInput } from "./template.js";
+import { isTimeout, templateError, type ChatRenderer, type RenderInput } from "./template.js";
 import type { RenderResult } from "./template_child.js";
 
 export interface ChatText {
@@ -49,6 +49,13 @@ export async function assistantSpans(renderer: ChatRenderer, row: ChatRow): Prom
 
 function wholeText(result: RenderResult | undefined, where: string): string {
   if (result && "text" in result) return result.text;
+  // A row that is refused may be left out; a template that hangs would hang at every row.
+  if (result && isTimeout(result.error))
+    throw new QdoraError(
+      "chat template",
+      `${where}: ${result.error}`,
+      "check the model's chat template, or use rows with `text` or `prompt` and `completion`",
+    );
   throw new QdoraError(
     where,
     `the chat template refuses the conversation: ${templateError(result?.error ?? "")}`,

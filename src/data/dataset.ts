@@ -1,16 +1,25 @@
-/** A whole data set in memory as tokens: training rows, held-out rows, and the units that the loop shuffles. */
+/** A whole data set as tokens: training rows, held-out rows, and the units that the loop shuffles. Rows stay on disk where they are many. */
+import { createHash } from "node:crypto";
 import { QdoraError } from "../formats/error.js";
-import { RandomSource } from "../program/random.js";
-import { encodeRow, type EncodeOptions, type Encoder } from "./encode.js";
+import type { BrokenRows } from "./broken_rows.js";
+import { checkColumns, type ColumnMap } from "./columns.js";
+import type { EncodeOptions } from "./encode.js";
+import type { EncodeSettings } from "./encode_pool.js";
+import { findDataFiles } from "./find_files.js";
+import { holdOut, repeatByWeight } from "./mix.js";
 import { packRows } from "./pack.js";
-import type { DataRow, EncodedRow } from "./row.js";
-import { findDataFiles, readRows } from "./rows.js";
-import { ChatRenderer } from "./template.js";
+import { loadPart, type DataPart } from "./part.js";
+import { parseSources, sourceName, type DataSource } from "./sources.js";
+import { packedUnits, singleUnits, TokenRows, type Units } from "./token_rows.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 export interface DatasetOptions extends EncodeOptions {
-  /** A file, or a folder with train.jsonl and perhaps valid.jsonl. */
-  readonly path: string;
+  /** Files, folders or hub data sets, each perhaps with a split and a slice (sources.ts). */
+  readonly data: string | readonly string[];
+  /** One for each source; all 1 if left out. */
+  readonly weights?: readonly number[] | undefined;
+  /** Field -> column; rows as they are if left out. */
+  readonly columns?: ColumnMap | undefined;
   /** Not needed for rows of ready-made ids. */
   readonly tokenizer?: Tokenizer | undefined;
   /** Why there is no tokenizer; thrown when a row needs one. */
@@ -19,17 +28,33 @@ export interface DatasetOptions extends EncodeOptions {
   readonly packing?: boolean;
   /** Rows to hold out: a fraction below 1, else a number of rows. */
   readonly valSize?: number | undefined;
-  /** Picks the held-out rows. */
+  /** Stops the encoding. */
+  readonly signal?: AbortSignal | undefined;
+  /** Picks the held-out rows, and which rows a weight below 1 leaves. */
   readonly seed: number;
 }
 
 export interface Dataset {
-  readonly train: readonly EncodedRow[];
-  readonly validation: readonly EncodedRow[];
-  /** What the loop shuffles and counts as its batch: for each unit the indices of its rows in `train`. */
-  readonly units: readonly (readonly number[])[];
-  /** Over training and held-out rows. */
+  readonly train: TokenRows;
+  readonly validation: TokenRows;
+  readonly units: Units;
+  /** Over training and held-out rows, as often as they count in an epoch. */
   readonly counts: DataCounts;
+  readonly sources: readonly LoadedSource[];
+  /** Rows that were left out. */
+  readonly broken: BrokenRows;
+  /** A hash of the bytes of all files, and of what was chosen from them: another one is another data set. */
+  readonly fingerprint: string;
+  /** Closes the files behind the rows. */
+  close(): void;
+}
+
+export interface LoadedSource {
+  readonly source: DataSource;
+  /** Names of all splits of a folder. */
+  readonly splits: readonly string[];
+  readonly train: DataPart;
+  readonly validation: DataPart | undefined;
 }
 
 export interface DataCounts {
@@ -42,85 +67,94 @@ export interface DataCounts {
   readonly scoredTokens: number;
 }
 
-const HELD_OUT_STREAM = 3;
-/** Rows encoded at a time, so that the template renderer always has something to do. */
-const ROWS_AT_ONCE = 64;
-
-/** @throws QdoraError for broken rows, no rows, or not one scored label */
+/** @throws QdoraError for too many broken rows, no rows, or not one scored label */
 export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
-  const files = await findDataFiles(options.path);
-  const { valSize, tokenizer } = options;
-  if (valSize !== undefined && files.validation !== undefined) {
+  const dataset = await openDataset(options);
+  try {
+    const names = dataset.sources.map(({ train }) => train.files.name).join(", ");
+    checkScored(dataset.train, "train", names);
+    const held = dataset.sources.flatMap(({ validation }) => validation?.files.name ?? []).join(", ");
+    if (dataset.validation.length > 0) checkScored(dataset.validation, "held-out", held || names);
+    return dataset;
+  } catch (error) {
+    dataset.close();
+    throw error;
+  }
+}
+
+/** The data set even if nothing in it is scored. @throws QdoraError for too many broken rows, or no rows */
+export async function openDataset(options: DatasetOptions): Promise<Dataset> {
+  const sources = await loadSources(options);
+  const parts = sources.flatMap(({ train, validation }) => (validation ? [train, validation] : [train]));
+  const close = (): void => {
+    for (const { tokens } of parts) tokens.close();
+  };
+  try {
+    const trainFiles = sources.map(({ train }) => train.tokens);
+    const given = sources.flatMap(({ validation }) => validation?.tokens ?? []);
+    const held = holdOut(trainFiles, options.valSize, options.seed);
+    const weights = sources.map(({ source }) => source.weight);
+    const train = new TokenRows(trainFiles, repeatByWeight(trainFiles, held, weights, options.seed));
+    const validation = held ? new TokenRows(trainFiles, held) : new TokenRows(given);
+    return {
+      train,
+      validation,
+      units: options.packing
+        ? packedUnits(packRows(lengthsOf(train), options.maxSeqLength))
+        : singleUnits(train.length),
+      counts: countRows([train, validation]),
+      sources,
+      broken: {
+        count: parts.reduce((count, { broken }) => count + broken.count, 0),
+        named: parts.flatMap(({ broken }) => broken.named),
+      },
+      fingerprint: createHash("sha256")
+        .update(JSON.stringify([parts.map((part) => part.fingerprint), weights]))
+        .digest("hex"),
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+async function loadSources(options: DatasetOptions): Promise<readonly LoadedSource[]> {
+  const { columns = {}, valSize } = options;
+  checkColumns(columns);
+  const sources = parseSources(options.data, options.weights);
+  const files = await Promise.all(sources.map(findDataFiles));
+  const settings: EncodeSettings = { ...options, columns };
+  for (const [i, source] of sources.entries()) {
+    const held = files[i]?.validation ?? [];
+    if (valSize === undefined || held.length === 0) continue;
     throw new QdoraError(
       "val_size",
-      `${options.path} holds held-out rows already (${files.validation})`,
+      `${source.path} holds held-out rows already (${held[0]})`,
       "leave val_size out, or name the training file in data",
       { exitCode: 2 },
     );
   }
-  const renderer = tokenizer && new ChatRenderer(tokenizer);
-  try {
-    const encoder: Encoder = { tokenizer, tokenizerError: options.tokenizerError, renderer };
-    const rows = await encodeFile(files.train, encoder, options);
-    const given =
-      files.validation === undefined ? undefined : await encodeFile(files.validation, encoder, options);
-    const [train, validation] = given ? [rows, given] : holdOut(rows, options);
-    checkScored(train, "train", files.train);
-    if (validation.length > 0) checkScored(validation, "held-out", files.validation ?? files.train);
-    const units = options.packing
-      ? packRows(
-          train.map((row) => row.inputIds.length),
-          options.maxSeqLength,
-        )
-      : train.map((_, row) => [row]);
-    return { train, validation, units, counts: countRows([...train, ...validation]) };
-  } finally {
-    renderer?.close();
+  const loaded: LoadedSource[] = [];
+  for (const [i, source] of sources.entries()) {
+    const { train = [], validation = [], splits = new Map<string, unknown>() } = files[i] ?? {};
+    const part = (paths: readonly string[], from: number, to: number): Promise<DataPart> =>
+      loadPart(
+        { name: paths.length === 1 ? (paths[0] ?? "") : sourceName(source), paths, from, to },
+        settings,
+      );
+    loaded.push({
+      source,
+      splits: [...splits.keys()].toSorted(),
+      train: await part(train, source.from, source.to),
+      validation: validation.length > 0 ? await part(validation, 0, Infinity) : undefined,
+    });
   }
+  return loaded;
 }
 
-async function encodeFile(path: string, encoder: Encoder, options: DatasetOptions): Promise<EncodedRow[]> {
-  const encoded: EncodedRow[] = [];
-  let waiting: DataRow[] = [];
-  const encodeWaiting = async (): Promise<void> => {
-    const rows = await Promise.all(waiting.map((row) => encodeRow(row, encoder, options)));
-    for (const row of rows) encoded.push(row);
-    waiting = [];
-  };
-  for await (const row of readRows(path)) {
-    waiting.push(row);
-    if (waiting.length === ROWS_AT_ONCE) await encodeWaiting();
-  }
-  await encodeWaiting();
-  if (encoded.length === 0)
-    throw new QdoraError("data", `${path} has no rows`, "add rows, or name another file");
-  return encoded;
-}
-
-/** Takes rows out by a seeded draw; both parts keep the file's order. */
-function holdOut(
-  rows: readonly EncodedRow[],
-  options: DatasetOptions,
-): readonly [readonly EncodedRow[], readonly EncodedRow[]] {
-  const { valSize } = options;
-  if (valSize === undefined || valSize === 0) return [rows, []];
-  const wanted = valSize < 1 ? Math.max(1, Math.round(valSize * rows.length)) : valSize;
-  if (wanted >= rows.length) {
-    throw new QdoraError(
-      "val_size",
-      `leaves no row to train on, got ${valSize} of ${rows.length} rows (limit ${rows.length - 1})`,
-      "lower val_size",
-      { exitCode: 2 },
-    );
-  }
-  const random = new RandomSource(options.seed, HELD_OUT_STREAM);
-  const held = new Set<number>();
-  while (held.size < wanted) held.add(random.nextBelow(rows.length));
-  return [rows.filter((_, i) => !held.has(i)), rows.filter((_, i) => held.has(i))];
-}
-
-function checkScored(rows: readonly EncodedRow[], part: string, path: string): void {
-  if (rows.some((row) => row.scored > 0)) return;
+function checkScored(rows: TokenRows, part: string, path: string): void {
+  for (let row = 0; row < rows.length; row++) if (rows.scoredOf(row) > 0) return;
   throw new QdoraError(
     "data",
     `no ${part} row of ${path} has a scored label (${rows.length} rows)`,
@@ -128,13 +162,23 @@ function checkScored(rows: readonly EncodedRow[], part: string, path: string): v
   );
 }
 
-function countRows(rows: readonly EncodedRow[]): DataCounts {
-  let [truncated, unscored, tokens, scoredTokens] = [0, 0, 0, 0];
-  for (const row of rows) {
-    if (row.truncated) truncated += 1;
-    if (row.scored === 0) unscored += 1;
-    tokens += row.inputIds.length;
-    scoredTokens += row.scored;
+function lengthsOf(rows: TokenRows): Uint32Array {
+  const lengths = new Uint32Array(rows.length);
+  for (let row = 0; row < rows.length; row++) lengths[row] = rows.tokensOf(row);
+  return lengths;
+}
+
+function countRows(parts: readonly TokenRows[]): DataCounts {
+  let [total, truncated, unscored, tokens, scoredTokens] = [0, 0, 0, 0, 0];
+  for (const rows of parts) {
+    total += rows.length;
+    for (let row = 0; row < rows.length; row++) {
+      const scored = rows.scoredOf(row);
+      if (rows.isTruncated(row)) truncated += 1;
+      if (scored === 0) unscored += 1;
+      tokens += rows.tokensOf(row);
+      scoredTokens += scored;
+    }
   }
-  return { rows: rows.length, truncated, unscored, tokens, scoredTokens };
+  return { rows: total, truncated, unscored, tokens, scoredTokens };
 }

@@ -1,120 +1,12 @@
-/** Rows out of JSON and JSONL files: finds the files, parses them and tells the shape of each row. */
-import { open, readFile, stat } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+/** The shape of a row: which of the known ones it has, and are its fields sound. */
 import { QdoraError } from "../formats/error.js";
-import { readLines } from "./lines.js";
 import { describe, readMessages } from "./messages.js";
 import type { DataRow } from "./row.js";
 
-export interface DataFiles {
-  readonly train: string;
-  readonly validation: string | undefined;
-}
-
-const EXTENSIONS = [".jsonl", ".ndjson", ".json"];
-/** A `.json` file is parsed as a whole; V8's strings end at 512 MiB. */
-const MAX_JSON_BYTES = 500_000_000;
 const SHAPES =
   "use `text`; `prompt` and `completion`; `messages`; `conversations`; `instruction` and `output`; or `input_ids`";
 
 type Fields = Readonly<Record<string, unknown>>;
-
-async function isFile(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined))?.isFile() ?? false;
-}
-
-async function firstFile(folder: string, names: readonly string[]): Promise<string | undefined> {
-  for (const name of names) {
-    for (const extension of EXTENSIONS) {
-      const path = join(folder, name + extension);
-      if (await isFile(path)) return path;
-    }
-  }
-  return undefined;
-}
-
-/**
- * The files that `data` names: one file, or a folder with train.jsonl and perhaps valid.jsonl.
- * @throws QdoraError if there is none, or its format is not known
- */
-export async function findDataFiles(path: string): Promise<DataFiles> {
-  const found = await stat(path).catch(() => undefined);
-  if (!found)
-    throw new QdoraError(
-      "data",
-      `${path} does not exist`,
-      "give a .jsonl or .json file, or a folder with train.jsonl",
-    );
-  if (found.isDirectory()) {
-    const train = await firstFile(path, ["train"]);
-    if (train === undefined) {
-      throw new QdoraError(
-        "data",
-        `${path} has no train.jsonl`,
-        "give a file, or a folder with train.jsonl and perhaps valid.jsonl",
-      );
-    }
-    return { train, validation: await firstFile(path, ["valid", "validation"]) };
-  }
-  if (!found.isFile())
-    throw new QdoraError("data", `${path} is neither a file nor a folder`, "give a .jsonl or .json file");
-  const extension = extname(path).toLowerCase();
-  if (!EXTENSIONS.includes(extension)) {
-    throw new QdoraError(
-      "data",
-      `${basename(path)} has the ending "${extension}"`,
-      `these can be read: ${EXTENSIONS.join(", ")}`,
-    );
-  }
-  return { train: path, validation: undefined };
-}
-
-function parse(text: string, where: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    const reason = (error as Error).message.replaceAll(/\s+/g, " ").slice(0, 120);
-    throw new QdoraError(where, `is not JSON (${reason})`, "write one JSON object on each line", {
-      cause: error,
-    });
-  }
-}
-
-/** The rows of a file, in its order. @throws QdoraError naming file:line (or file:row) for a broken row */
-export async function* readRows(path: string): AsyncGenerator<DataRow> {
-  if (extname(path).toLowerCase() === ".json" && (await startsWithList(path))) {
-    const { size } = await stat(path);
-    if (size > MAX_JSON_BYTES) {
-      throw new QdoraError(
-        path,
-        `is too large to parse at once, got ${size} bytes (limit ${MAX_JSON_BYTES})`,
-        "convert it to .jsonl: one row on each line",
-      );
-    }
-    const list = parse(await readFile(path, "utf8"), path) as unknown[];
-    for (const [index, value] of list.entries()) yield readRow(value, `${path}: row ${index + 1}`);
-    return;
-  }
-  for await (const { number, text } of readLines(path)) {
-    const where = `${path}:${number}`;
-    yield readRow(parse(text, where), where);
-  }
-}
-
-/** Many `.json` files hold one object on each line; a list starts with "[". */
-async function startsWithList(path: string): Promise<boolean> {
-  const file = await open(path);
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
-    return buffer
-      .toString("utf8", 0, bytesRead)
-      .replace(/^\uFEFF/, "")
-      .trimStart()
-      .startsWith("[");
-  } finally {
-    await file.close();
-  }
-}
 
 function textOf(row: Fields, key: string, where: string): string {
   const value = row[key];

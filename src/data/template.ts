@@ -156,6 +156,9 @@ export class ChatRenderer {
   }
 }
 
+/** Was a rendering stopped by its time limit? */
+export const isTimeout = (reason: string): boolean => /^it ran for longer than \d+ ms$/.test(reason);
+
 /** Text of a template's complaint that is safe to print. */
 export const templateError = (reason: string): string =>
   reason.replaceAll(/\p{Cc}+/gu, " ").trim() || "it failed";

@@ -1,4 +1,5 @@
 /** Text to token ids and back, by the model's own tokenizer.json (`@huggingface/tokenizers`). */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import * as hub from "@huggingface/tokenizers";
 import { QdoraError } from "../formats/error.js";
@@ -25,6 +26,10 @@ export interface Tokenizer {
   readonly vocabSize: number;
   readonly chatTemplate: string | undefined;
   readonly specialTokens: SpecialTokens;
+  /** The folder that it came from. */
+  readonly folder: string;
+  /** A hash of everything that its tokens and its chat template depend on. */
+  readonly fingerprint: () => string;
 }
 
 /** The part of the library's class that is used (its type files name modules in a way that NodeNext does not follow). */
@@ -47,10 +52,11 @@ const HubTokenizer = hub.Tokenizer as unknown as new (tokenizer: object, config:
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const files = await readTokenizerFiles(folder);
-  return makeTokenizer(files, join(folder, "tokenizer.json"));
+  return makeTokenizer(files, folder);
 }
 
-function makeTokenizer(files: TokenizerFiles, path: string): Tokenizer {
+function makeTokenizer(files: TokenizerFiles, folder: string): Tokenizer {
+  const path = join(folder, "tokenizer.json");
   const { specialTokens, chatTemplate } = files;
   const pre_tokenizer = plainPreTokenizer(files.tokenizer["pre_tokenizer"], path);
   let inner: HubTokenizer;
@@ -106,6 +112,8 @@ function makeTokenizer(files: TokenizerFiles, path: string): Tokenizer {
     vocabSize,
     chatTemplate,
     specialTokens,
+    folder,
+    fingerprint: () => createHash("sha256").update(JSON.stringify(files)).digest("hex"),
   };
 }
 

@@ -14,6 +14,7 @@ export class Ledger {
   #bytes = 0;
   #peakBytes = 0;
   #peakByKind: ReadonlyMap<string, number> = new Map();
+  #budget: number | undefined;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -32,6 +33,10 @@ export class Ledger {
         "a smaller max_seq_length or batch_size makes the workspace smaller",
       );
     }
+    if (this.#budget !== undefined && this.#bytes + bytes > this.#budget)
+      throw new Error(
+        `buffer ${label} of ${bytes} bytes was not planned (${this.#bytes} of ${this.#budget} are taken)`,
+      );
     const buffer = this.#device.createBuffer({ label, size: bytes, usage });
     this.#live.set(buffer, { label, kind, bytes });
     this.#bytes += bytes;
@@ -41,6 +46,11 @@ export class Ledger {
       this.#peakByKind = new Map(this.#kinds);
     }
     return buffer;
+  }
+
+  /** From now on more than this many bytes are a mistake; undefined lifts the limit. */
+  set budget(bytes: number | undefined) {
+    this.#budget = bytes;
   }
 
   /** Destroys a buffer of this ledger. The memory comes back after a later submit has completed. */

@@ -3,6 +3,8 @@
  * What is chosen by itself never changes the numbers: checkpoints on the host and streamed layers give the same bits.
  */
 import type { AdapterLayout } from "../adapter/layout.js";
+import { QdoraError } from "../formats/error.js";
+import { videoMemory } from "../gpu/video_memory.js";
 import { PORTABLE_TRAITS } from "../gpu/traits.js";
 import type { DenseFormat } from "../kernels/weight.js";
 import type { Architecture } from "../model/config.js";
@@ -74,6 +76,26 @@ const LEAST_CHUNK = 256;
 const MOST_CHUNKS = 16;
 
 const upTo = (n: number, step: number): number => Math.ceil(n / step) * step;
+
+/** Left to the desktop and to what grows while a run lasts, where the limit is what is free now. */
+const SPARE = 0.05;
+
+/**
+ * The GPU bytes that a run may use.
+ * @throws QdoraError for `auto` where the system does not say how much is free
+ */
+export async function memoryLimit(settings: TrainingSettings): Promise<number | undefined> {
+  const { memory_limit: limit } = settings;
+  if (limit !== "auto") return limit;
+  const memory = await videoMemory();
+  if (memory) return Math.floor(memory.freeBytes * (1 - SPARE));
+  throw new QdoraError(
+    "memory_limit",
+    "the system does not say how much GPU memory is free (auto needs one NVIDIA or AMD card)",
+    "give a size, such as --memory-limit 6GB",
+    { exitCode: 2 },
+  );
+}
 
 /** What the settings say, `auto` meaning the least memory that costs no time worth naming. */
 export function defaultChoices(shape: RunShape, settings: MemorySettings): MemoryChoices {

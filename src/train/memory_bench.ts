@@ -3,7 +3,7 @@ import { makeMicroBatch } from "../data/batch.js";
 import { openGpu } from "../gpu/device.js";
 import { randomSource } from "../model/random_source.js";
 import { RandomSource } from "../program/random.js";
-import { fitMemory } from "./memory.js";
+import { fitMemory, memoryLimit } from "./memory.js";
 import { geometryShape } from "./plan.js";
 import { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
@@ -35,7 +35,7 @@ export async function measureStep(
   say: (line: string) => void,
 ): Promise<MeasuredStep> {
   const shape = geometryShape(geometry, settings);
-  const run = fitMemory(shape, settings, settings.memory_limit);
+  const run = fitMemory(shape, settings, await memoryLimit(settings));
   const { arch, layout, capacity } = shape;
   const gpu = await openGpu({ adapter: settings.device });
   try {

@@ -1,11 +1,13 @@
 /** Plans without data: from a model folder, or from the shapes of a model that is not here. */
 import { geometry } from "../model/geometries.js";
 import type { LinearFormat } from "../model/tensors.js";
-import { fitMemory, type PlannedRun, type RunShape } from "./memory.js";
+import { fitMemory, memoryLimit, type PlannedRun, type RunShape } from "./memory.js";
 import { checkPositions, layoutOf, prepareRun, readModel } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
 
 export interface ModelPlan {
+  /** GPU bytes that may be used. */
+  readonly limit: number | undefined;
   readonly shape: RunShape;
   readonly run: PlannedRun;
 }
@@ -43,15 +45,15 @@ export function geometryShape(name: string, settings: TrainingSettings): RunShap
  * @throws QdoraError for a model or settings that cannot be trained
  */
 export async function planModel(settings: TrainingSettings, name: string | undefined): Promise<ModelPlan> {
-  const { memory_limit: limit } = settings;
+  const limit = await memoryLimit(settings);
   if (name !== undefined) {
     const shape = geometryShape(name, settings);
-    return { shape, run: fitMemory(shape, settings, limit) };
+    return { limit, shape, run: fitMemory(shape, settings, limit) };
   }
   if (settings.data === "") {
     const shape = shapeOf(await readModel(settings), settings);
-    return { shape, run: fitMemory(shape, settings, limit) };
+    return { limit, shape, run: fitMemory(shape, settings, limit) };
   }
   const run = await prepareRun(settings);
-  return { shape: run.shape, run };
+  return { limit, shape: run.shape, run };
 }

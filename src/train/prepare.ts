@@ -2,7 +2,7 @@
 import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
 import { adapterFromPeft } from "../adapter/peft.js";
 import { checkedTargetModules, type AdapterSettings } from "../adapter/targets.js";
-import { longestMicroBatchTokens } from "../data/batch.js";
+import { longestMicroBatchTokens, longestRowTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
@@ -12,12 +12,14 @@ import { readPeftAdapter } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
-import { fitMemory, type PlannedRun, type RunShape } from "./memory.js";
+import { fitMemory, memoryLimit, type PlannedRun, type RunShape } from "./memory.js";
 import { MOMENT_BITS } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
 
 export interface PreparedRun extends Omit<PlannedRun, "settings"> {
   readonly settings: TrainingSettings;
+  /** GPU bytes that may be used. */
+  readonly limit: number | undefined;
   readonly shape: RunShape;
   readonly arch: Architecture;
   readonly tokenizer: Tokenizer | undefined;
@@ -43,7 +45,8 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
 });
 
 /** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
-export async function prepareRun(settings: TrainingSettings): Promise<PreparedRun> {
+export async function prepareRun(settings: TrainingSettings, signal?: AbortSignal): Promise<PreparedRun> {
+  const limit = await memoryLimit(settings);
   const { arch, ...storage } = await readModel(settings);
   const layout = layoutOf(arch, settings);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
@@ -52,7 +55,9 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
   const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
   const usable = "error" in tokenizer ? undefined : tokenizer;
   const dataset = await loadDataset({
-    path: settings.data,
+    data: settings.data,
+    weights: settings.data_weights,
+    columns: settings.columns,
     tokenizer: usable,
     tokenizerError: "error" in tokenizer ? tokenizer.error : undefined,
     vocabSize: arch.vocab,
@@ -61,6 +66,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     packing: settings.packing,
     valSize: settings.val_size,
     seed: settings.seed,
+    signal,
   });
   const positions = longestRow(dataset);
   checkPositions(arch, positions);
@@ -80,7 +86,8 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
     evaluates: dataset.validation.length > 0,
   };
   return {
-    ...fitMemory(shape, settings, settings.memory_limit),
+    ...fitMemory(shape, settings, limit),
+    limit,
     settings,
     shape,
     arch,
@@ -96,7 +103,7 @@ export async function prepareRun(settings: TrainingSettings): Promise<PreparedRu
 
 /** @throws QdoraError when the plan does not fit the limit */
 export function checkMemoryLimit(run: PreparedRun): void {
-  const limit = run.settings.memory_limit;
+  const { limit } = run;
   if (limit === undefined || run.plan.totalBytes <= limit) return;
   throw new QdoraError(
     "memory_limit",
@@ -144,7 +151,4 @@ export async function readModel(
 }
 
 const longestRow = (dataset: Dataset): number =>
-  [...dataset.train, ...dataset.validation].reduce(
-    (longest, row) => Math.max(longest, row.inputIds.length),
-    1,
-  );
+  Math.max(1, longestRowTokens(dataset.train), longestRowTokens(dataset.validation));

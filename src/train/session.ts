@@ -71,6 +71,8 @@ export class TrainingSession {
         "lower max_seq_length or batch_size; a weight is smaller with quant nf4",
       );
     }
+    // What is allocated from here to the end of the run is what was planned.
+    gpu.ledger.budget = gpu.ledger.bytes + run.plan.totalBytes;
     const executor = await Executor.allocate(gpu, run.plan);
     const uploadRate = await executor.measureUpload();
     // Attention over one long row is what is measured; over empty spans all variants would look alike.
@@ -209,6 +211,7 @@ export class TrainingSession {
 
   async close(): Promise<void> {
     await this.executor.release();
+    this.executor.gpu.ledger.budget = undefined;
     await this.#host.close();
   }
 }

@@ -10,7 +10,9 @@ export interface TrainingSettings {
   /** Its name on the Hub, if it was pulled from there. */
   readonly model_id?: string | undefined;
   readonly revision?: string | undefined;
-  readonly data: string;
+  readonly data: string | readonly string[];
+  readonly data_weights?: readonly number[] | undefined;
+  readonly columns: Readonly<Record<string, string>>;
   readonly output_dir: string;
   readonly init_adapter?: string | undefined;
   readonly quant: "nf4" | "none";
@@ -53,7 +55,7 @@ export interface TrainingSettings {
   readonly logging_steps: number;
   readonly save_steps?: number | undefined;
   readonly save_total_limit?: number | undefined;
-  readonly memory_limit?: number | undefined;
+  readonly memory_limit?: number | "auto" | undefined;
   readonly device?: string | undefined;
   readonly tune: TuneMode;
 }

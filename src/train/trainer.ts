@@ -1,6 +1,7 @@
 /** The training loop: it reads like the list of what happens. It tells listeners and never prints. */
 import { makeMicroBatch, type MicroBatch } from "../data/batch.js";
 import { stepUnits } from "../data/order.js";
+import type { EncodedRow } from "../data/row.js";
 import { QdoraError } from "../formats/error.js";
 import type { FactorValues } from "../adapter/initial.js";
 import { openGpu } from "../gpu/device.js";
@@ -19,6 +20,8 @@ export interface TrainingResult {
   readonly steps: number;
   readonly adapter: ReadonlyMap<string, FactorValues>;
   readonly gpuPeakBytes: number;
+  /** The adapter's GPU memory is the process's own. */
+  readonly isSoftware: boolean;
 }
 
 /** Steps in a row without a finite gradient after which the run stops. */
@@ -38,7 +41,9 @@ export async function train(
   listen: Listener,
   signal?: AbortSignal,
 ): Promise<TrainingResult> {
-  const run = await prepareRun(settings);
+  const run = await prepareRun(settings, signal).catch((error: unknown) => {
+    throw signal?.aborted ? new StoppedError(0) : error;
+  });
   await listen({ type: "prepared", run });
   checkMemoryLimit(run);
   const gpu = await openGpu({ adapter: settings.device });
@@ -57,9 +62,10 @@ export async function train(
     const adapter = await session.adapter();
     const gpuPeakBytes = gpu.ledger.peakBytes;
     await session.close();
-    return { run, steps, adapter, gpuPeakBytes };
+    return { run, steps, adapter, gpuPeakBytes, isSoftware: gpu.traits.isSoftware };
   } finally {
     await gpu.destroy();
+    run.dataset.close();
   }
 }
 
@@ -164,13 +170,13 @@ export function stepBatches(run: PreparedRun, step: number): readonly MicroBatch
 }
 
 function rowsOf(run: PreparedRun, unit: number) {
-  return (run.dataset.units[unit] ?? []).flatMap((row) => run.dataset.train[row] ?? []);
+  return run.dataset.units.rowsOf(unit).map((row) => run.dataset.train.row(row));
 }
 
 /** Held-out rows, as many together as the planned capacity allows. */
 function validationBatches(run: PreparedRun): readonly MicroBatch[] {
   const batches: MicroBatch[] = [];
-  let rows: (typeof run.dataset.validation)[number][] = [];
+  let rows: EncodedRow[] = [];
   let tokens = 0;
   for (const row of run.dataset.validation) {
     if (rows.length > 0 && tokens + row.inputIds.length > run.capacity) {

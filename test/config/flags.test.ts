@@ -61,7 +61,7 @@ describe("addFinetuneFlags", () => {
   it("round-trips every key through flags", async () => {
     const config = await resolveFinetuneConfig(
       parse(
-        ..."--model m --data d --output-dir o --init-adapter a --quant none --no-double-quant --compute-dtype f32 --use-dora false --use-rslora".split(
+        ..."--model m --data d --data-weights 2,0.5 --columns prompt=q,completion=a --output-dir o --init-adapter a --quant none --no-double-quant --compute-dtype f32 --use-dora false --use-rslora".split(
           " ",
         ),
         ..."--rank 3 --alpha 7 --dropout 0 --target-modules q_proj,v_proj --exclude-modules lm_head --rank-pattern q_proj=2 --alpha-pattern q_proj=1.5".split(
@@ -84,6 +84,8 @@ describe("addFinetuneFlags", () => {
     expect(config).toEqual({
       model: "m",
       data: "d",
+      data_weights: [2, 0.5],
+      columns: { prompt: "q", completion: "a" },
       output_dir: "o",
       init_adapter: "a",
       quant: "none",

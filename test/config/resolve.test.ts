@@ -31,6 +31,8 @@ describe("resolveFinetuneConfig", () => {
   it("has the defaults of the contract", async () => {
     expect(await resolve()).toEqual({
       ...REQUIRED,
+      data_weights: undefined,
+      columns: {},
       revision: "main",
       init_adapter: undefined,
       quant: "nf4",
@@ -186,7 +188,7 @@ describe("resolveFinetuneConfig", () => {
     ["val_size", 1.5, "a fraction below 1 or a whole number of rows"],
     ["val_size", 0, "a fraction below 1"],
     ["seed", -1, "a whole number from 0"],
-    ["memory_limit", "lots", "a size such as 6GB"],
+    ["memory_limit", "lots", "auto, or a size such as 6GB"],
     ["model", 5, "a text"],
     ["warmup_ratio", 1, "a number from 0 to below 1"],
   ])("refuses %s: %j in YAML, naming file, key and what is expected", async (key, value, expected) => {

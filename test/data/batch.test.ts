@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { longestMicroBatchTokens, makeMicroBatch } from "../../src/data/batch.js";
 import { packRows } from "../../src/data/pack.js";
 import type { EncodedRow } from "../../src/data/row.js";
+import { packedUnits, singleUnits } from "../../src/data/token_rows.js";
 
 const row = (ids: number[], labels = ids): EncodedRow => ({
   inputIds: Int32Array.from(ids),
@@ -31,29 +32,23 @@ describe("makeMicroBatch", () => {
 });
 
 describe("longestMicroBatchTokens", () => {
-  const train = [3, 9, 4, 8].map((n) => row(Array.from({ length: n }, () => 1)));
-  const units = train.map((_, i) => [i]);
+  const rows = (...lengths: number[]) => ({
+    length: lengths.length,
+    tokensOf: (index: number) => lengths[index] ?? 0,
+  });
+  const train = rows(3, 9, 4, 8);
+  const units = singleUnits(4);
 
   it("is the longest units together, or the longest held-out row", () => {
-    expect(longestMicroBatchTokens({ train, validation: [], units }, 1)).toBe(9);
-    expect(longestMicroBatchTokens({ train, validation: [], units }, 2)).toBe(17);
-    expect(longestMicroBatchTokens({ train, validation: [], units }, 10)).toBe(24);
-    expect(
-      longestMicroBatchTokens({ train, validation: [row(Array.from({ length: 30 }, () => 1))], units }, 2),
-    ).toBe(30);
-    expect(
-      longestMicroBatchTokens(
-        {
-          train,
-          validation: [],
-          units: [
-            [0, 1],
-            [2, 3],
-          ],
-        },
-        1,
-      ),
-    ).toBe(12);
+    expect(longestMicroBatchTokens({ train, validation: rows(), units }, 1)).toBe(9);
+    expect(longestMicroBatchTokens({ train, validation: rows(), units }, 2)).toBe(17);
+    expect(longestMicroBatchTokens({ train, validation: rows(), units }, 10)).toBe(24);
+    expect(longestMicroBatchTokens({ train, validation: rows(2, 30), units }, 2)).toBe(30);
+    const bins = packedUnits([
+      [0, 1],
+      [2, 3],
+    ]);
+    expect(longestMicroBatchTokens({ train, validation: rows(), units: bins }, 1)).toBe(12);
   });
 });
 

@@ -2,22 +2,23 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { loadDataset, type DatasetOptions } from "../../src/data/dataset.js";
+import { loadDataset, type Dataset, type DatasetOptions } from "../../src/data/dataset.js";
 import { loadTokenizer } from "../../src/data/tokenizer.js";
 import { CHATML, dataFile, tinyFolder, VOCAB } from "./tiny_tokenizer.js";
 
 const rows = (count: number) => Array.from({ length: count }, (_, i) => ({ input_ids: [i, i, i + 1] }));
 const load = (data: readonly unknown[] | string, options: Partial<DatasetOptions> = {}) =>
   loadDataset({
-    path: typeof data === "string" ? data : dataFile(data),
+    data: typeof data === "string" ? data : dataFile(data),
     vocabSize: VOCAB,
     maxSeqLength: 8,
     trainOnPrompt: false,
     seed: 0,
     ...options,
   });
-const ids = (list: readonly { readonly inputIds: Int32Array }[]): number[] =>
-  list.map((row) => row.inputIds[0] ?? -1);
+const ids = (list: Iterable<{ readonly inputIds: Int32Array }>): number[] =>
+  Array.from(list, (row) => row.inputIds[0] ?? -1);
+const unitsOf = ({ units }: Dataset) => Array.from({ length: units.length }, (_, unit) => units.rowsOf(unit));
 
 describe("loadDataset", () => {
   it("loads, counts and makes a unit of each row", async () => {
@@ -27,8 +28,8 @@ describe("loadDataset", () => {
       { input_ids: Array.from({ length: 9 }, () => 1) },
     ]);
     expect(dataset.counts).toEqual({ rows: 3, truncated: 1, unscored: 1, tokens: 13, scoredTokens: 9 });
-    expect(dataset.units).toEqual([[0], [1], [2]]);
-    expect(dataset.validation).toEqual([]);
+    expect(unitsOf(dataset)).toEqual([[0], [1], [2]]);
+    expect(dataset.validation).toHaveLength(0);
   });
 
   it("keeps the order of the file over many chats", async () => {
@@ -40,13 +41,13 @@ describe("loadDataset", () => {
       ],
     }));
     const { train } = await load(chats, { tokenizer, maxSeqLength: 64 });
-    const learnt = train.map((row) => tokenizer.decode(row.labels.filter((l) => l !== -100)));
+    const learnt = Array.from(train, (row) => tokenizer.decode(row.labels.filter((l) => l !== -100)));
     expect(learnt).toEqual(chats.map((_, i) => `${i}<|im_end|>\n`));
   });
 
   it("packs rows into units", async () => {
     const dataset = await load(rows(5), { packing: true });
-    expect(dataset.units).toEqual([[0, 1], [2, 3], [4]]);
+    expect(unitsOf(dataset)).toEqual([[0, 1], [2, 3], [4]]);
     expect(dataset.train).toHaveLength(5);
   });
 

@@ -1,17 +1,5 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { DataRow } from "../../src/data/row.js";
-import { findDataFiles, readRow, readRows } from "../../src/data/rows.js";
-import { dataFile } from "./tiny_tokenizer.js";
-
-async function all(path: string): Promise<DataRow[]> {
-  const rows: DataRow[] = [];
-  for await (const row of readRows(path)) rows.push(row);
-  return rows;
-}
+import { readRow } from "../../src/data/rows.js";
 
 describe("readRow", () => {
   const read = (row: unknown): unknown => {
@@ -110,67 +98,5 @@ describe("readRow", () => {
     [{ messages: chat, tools: "x" }, "f:1: tools is a string instead of a list"],
   ])("refuses %j", (row, message) => {
     expect(() => readRow(row, "f:1")).toThrow(message);
-  });
-});
-
-describe("readRows", () => {
-  it("reads lines: blank ones, CRLF, a byte-order mark, U+2028 inside, no end of line", async () => {
-    const path = dataFile('\uFEFF{"text":"a"}\r\n\n  \n{"text":"b\u2028c"}\n{"text":"d"}');
-    expect(await all(path)).toEqual([
-      { kind: "text", text: "a", where: `${path}:1` },
-      { kind: "text", text: "b\u2028c", where: `${path}:4` },
-      { kind: "text", text: "d", where: `${path}:5` },
-    ]);
-  });
-
-  it("reads lines longer than one chunk", async () => {
-    const long = "é".repeat(700_000);
-    const rows = await all(dataFile([{ text: long }, { text: "short" }]));
-    expect(rows.map((row) => row.kind === "text" && row.text.length)).toEqual([700_000, 5]);
-  });
-
-  it("reads a .json list, and a .json file that holds lines", async () => {
-    expect(await all(dataFile('\n [{"text":"a"},{"text":"b"}]', "x.json"))).toHaveLength(2);
-    expect(await all(dataFile('{"text":"a"}\n{"text":"b"}\n', "x.json"))).toHaveLength(2);
-  });
-
-  it("names file and line of what is broken", async () => {
-    const path = dataFile('{"text":"a"}\n{"text":\n');
-    await expect(all(path)).rejects.toThrow(`${path}:2: is not JSON`);
-    const list = dataFile('[{"text":"a"},{"txt":"b"}]', "x.json");
-    await expect(all(list)).rejects.toThrow(`${list}: row 2: the row has no known shape`);
-    const latin = dataFile("", "latin.jsonl");
-    writeFileSync(latin, Buffer.from([0x7b, 0x7d, 0x0a, 0xe9, 0x0a]));
-    await expect(all(latin)).rejects.toThrow(`${latin}:1: the row is empty`);
-    writeFileSync(latin, Buffer.from([0x0a, 0xe9, 0x0a]));
-    await expect(all(latin)).rejects.toThrow(`${latin}:2: is not UTF-8`);
-  });
-});
-
-describe("findDataFiles", () => {
-  it("takes a file, or a folder with train and valid", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "qdora-data-"));
-    await expect(findDataFiles(folder)).rejects.toThrow("has no train.jsonl");
-    writeFileSync(join(folder, "train.jsonl"), "");
-    expect(await findDataFiles(folder)).toEqual({
-      train: join(folder, "train.jsonl"),
-      validation: undefined,
-    });
-    writeFileSync(join(folder, "valid.jsonl"), "");
-    expect(await findDataFiles(folder)).toEqual({
-      train: join(folder, "train.jsonl"),
-      validation: join(folder, "valid.jsonl"),
-    });
-    rmSync(folder, { recursive: true });
-    await expect(findDataFiles(folder)).rejects.toThrow("does not exist");
-  });
-
-  it("refuses endings that it cannot read, and things that are no file", async () => {
-    await expect(findDataFiles(dataFile("", "rows.parquet"))).rejects.toThrow(
-      'rows.parquet has the ending ".parquet"',
-    );
-    const pipe = join(mkdtempSync(join(tmpdir(), "qdora-data-")), "pipe.jsonl");
-    execFileSync("mkfifo", [pipe]);
-    await expect(findDataFiles(pipe)).rejects.toThrow("neither a file nor a folder");
   });
 });

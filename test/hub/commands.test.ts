@@ -75,6 +75,42 @@ describe("a model of the Hub", async () => {
   });
 });
 
+it("trains on a data set of the Hub, by its splits", async () => {
+  const rows = (text: string): MockFile => ({
+    large: false,
+    bytes: Buffer.from(`${JSON.stringify({ text })}\n`.repeat(3)),
+  });
+  const hub = await startMockHub({
+    type: "datasets",
+    id: "acme/notes",
+    files: { "data/train.jsonl": rows("Rain over the sea."), "data/test.jsonl": rows("Fog.") },
+  });
+  const env = hubEnvironment(newCache().home, hub.url);
+  const out = join(folder, "notes");
+  const args = [
+    "finetune",
+    "--model",
+    TINY,
+    "--data",
+    "acme/notes:train[:2]",
+    "--output-dir",
+    out,
+    "--dry-run",
+  ];
+  const run = await qdora(args, { env });
+  expect(run.status, run.stderr).toBe(0);
+  expect(run.stderr).toMatch(/^data: no file acme\/notes, so the data set acme\/notes of the Hub$/m);
+  expect(run.stderr).toMatch(/^data: 2 rows/m);
+  const typo = await qdora(["finetune", "--model", TINY, "--data", "acme/none", "--output-dir", out], {
+    env,
+  });
+  expectRefusedByHub(typo.stderr);
+});
+
+function expectRefusedByHub(stderr: string): void {
+  expect(stderr).toMatch(/error: acme\/none: .*\nhint: /);
+}
+
 it("says that there is neither a folder nor a Hub", async () => {
   const env = hubEnvironment(newCache().home, await closedUrl());
   const run = await qdora(["generate", "--model", "models/typo", "--prompt", "x"], { env });

@@ -78,11 +78,12 @@ describe.skipIf(folder === "")("tokenizer of SmolLM2 (folder in QDORA_SMOLLM2)",
   it("masks messages.jsonl as the ready-made labels of data.jsonl", async () => {
     const tokenizer = await loadTokenizer(folder);
     const options = { vocabSize: VOCAB, maxSeqLength: 128, trainOnPrompt: false, seed: 0 };
-    const chats = await loadDataset({ ...options, tokenizer, path: join(fixtures, "messages.jsonl") });
+    const chats = await loadDataset({ ...options, tokenizer, data: join(fixtures, "messages.jsonl") });
     const golden = jsonl(join(fixtures, "training/data.jsonl"));
-    expect(chats.train.map((row) => [...row.inputIds])).toEqual(golden.map((row) => row.input_ids));
-    expect(chats.train.map((row) => [...row.labels])).toEqual(golden.map((row) => row.labels));
-    const ready = await loadDataset({ ...options, path: join(fixtures, "training/data.jsonl") });
-    expect(chats).toEqual(ready);
+    expect(Array.from(chats.train, (row) => [...row.inputIds])).toEqual(golden.map((row) => row.input_ids));
+    expect(Array.from(chats.train, (row) => [...row.labels])).toEqual(golden.map((row) => row.labels));
+    const ready = await loadDataset({ ...options, data: join(fixtures, "training/data.jsonl") });
+    expect([...chats.train]).toEqual([...ready.train]);
+    expect(chats.counts).toEqual(ready.counts);
   });
 });

@@ -21,6 +21,8 @@ interface Start {
   readonly env?: NodeJS.ProcessEnv;
   /** Standard input; empty if left out. */
   readonly input?: string;
+  /** Called once it runs. */
+  readonly onStart?: (child: ChildProcess) => void;
   /** Called with everything that stderr has said so far. */
   readonly onText?: (stderr: string, child: ChildProcess) => void;
 }
@@ -38,6 +40,7 @@ export function qdora(args: readonly string[], start: Start = {}): Promise<Finis
     });
     child.on("error", failed);
     child.on("close", (status) => done({ status, stdout, stderr }));
+    start.onStart?.(child);
     child.stdin.end(start.input ?? "");
   });
 }

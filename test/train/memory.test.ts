@@ -4,7 +4,7 @@ import { resolveFinetuneConfig, type FinetuneConfig } from "../../src/config/res
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { GEOMETRIES } from "../../src/model/geometries.js";
 import { Executor } from "../../src/program/executor.js";
-import { fitMemory, type PlannedRun } from "../../src/train/memory.js";
+import { fitMemory, memoryLimit, type PlannedRun } from "../../src/train/memory.js";
 import { geometryShape } from "../../src/train/plan.js";
 import { savings } from "../../src/train/savings.js";
 
@@ -15,7 +15,7 @@ const configOf = (flags: Flags): Promise<FinetuneConfig> =>
 
 async function planOf(geometry: string, flags: Flags): Promise<PlannedRun> {
   const config = await configOf(flags);
-  return fitMemory(geometryShape(geometry, config), config, config.memory_limit);
+  return fitMemory(geometryShape(geometry, config), config, await memoryLimit(config));
 }
 
 /** Every switch, one at a time and together with others. */
