@@ -12,7 +12,7 @@ const FLOORS = [
   [["adapter"]],
   [["model"]],
   [["data"]],
-  [["train"], ["generate"]],
+  [["train"], ["generate"], ["export"]],
   [["report"]],
   [["commands", "config", "cli.ts"]],
   [["index.ts"]],

@@ -5,9 +5,11 @@ import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.js";
 import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
+import { addExport } from "./commands/export.js";
 import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
+import { addMerge } from "./commands/merge.js";
 import { addPlan } from "./commands/plan.js";
 import { addQuantize } from "./commands/quantize.js";
 import { addPull } from "./commands/pull.js";
@@ -42,6 +44,8 @@ const COMMANDS = [
   addPlan,
   addData,
   addGenerate,
+  addMerge,
+  addExport,
   addQuantize,
   addInspect,
   addDoctor,

@@ -17,3 +17,12 @@ export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./mode
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";
 export { pull, pullDataset, type Pulled, type PullEvent, type PullOptions } from "./hub/pull.js";
 export { modelFolder, type ModelFolder } from "./hub/model_folder.js";
+export {
+  mergeAdapter,
+  type MergeOptions,
+  type MergeProgress,
+  type MergeResult,
+} from "./export/merged_folder.js";
+export { exportGguf, type ExportOptions, type ExportResult } from "./export/gguf_file.js";
+export { chooseBase, type ChosenBase } from "./config/trained_base.js";
+export { compareLogits, comparisonPrompts, type LogitComparison } from "./generate/compare.js";

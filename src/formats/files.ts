@@ -16,7 +16,7 @@ const MAX_READ_BYTES = 1 << 30;
 
 /** The system's name of an error such as ENOENT; "" for other errors. */
 const codeOf = (error: unknown): string =>
-  error instanceof Error && "code" in error ? String(error.code) : "";
+  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 
 /** An error of the system as what cannot be done with a file. */
 export function cannot(verb: "read" | "written", path: string, cause: unknown): QdoraError {

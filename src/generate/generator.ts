@@ -1,17 +1,11 @@
 /** A model on the GPU that continues token ids, with a cache of keys and values. */
-import { adapterLayout, type AdapterLayout } from "../adapter/layout.js";
-import type { FactorValues } from "../adapter/initial.js";
-import { adapterFromPeft, settingsFromPeft } from "../adapter/peft.js";
-import { targetModules } from "../adapter/targets.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
-import { QdoraError } from "../formats/error.js";
-import { readPeftAdapter, type PeftAdapter } from "../formats/peft.js";
 import { openGpu, type Gpu } from "../gpu/device.js";
 import { PORTABLE_TRAITS } from "../gpu/traits.js";
-import { readArchitecture, type Architecture } from "../model/config.js";
+import { readArchitecture } from "../model/config.js";
 import { generationProgram, generationTensors, type GenerationTensors } from "../model/generation.js";
 import { checkModelHeaders, linearFormats, loadModel, storedFormat } from "../model/load.js";
-import { allModules } from "../model/modules.js";
+import { loadAdapter, type LoadedAdapter } from "../model/loaded_adapter.js";
 import { modelTensors, type ModelTensors } from "../model/tensors.js";
 import { Executor } from "../program/executor.js";
 import { planMemory } from "../program/planner.js";
@@ -32,33 +26,6 @@ const PIECE = 128;
 const READBACK_BYTES = 1 << 20;
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
-
-interface LoadedAdapter {
-  readonly layout: AdapterLayout;
-  readonly values: ReadonlyMap<string, FactorValues>;
-}
-
-/** The layout that an adapter's own config describes. @throws QdoraError naming the folder when it does not fit the model */
-function layoutOfAdapter(adapter: PeftAdapter, arch: Architecture, folder: string): AdapterLayout {
-  const settings = settingsFromPeft(adapter.config);
-  try {
-    return adapterLayout(targetModules(allModules(arch), settings), settings, (m) => m.layer);
-  } catch (cause) {
-    if (!(cause instanceof QdoraError)) throw cause;
-    throw new QdoraError(
-      folder,
-      `does not fit this model: ${cause.message}`,
-      "use the model that the adapter was made with",
-      { cause },
-    );
-  }
-}
-
-async function loadAdapter(folder: string, arch: Architecture): Promise<LoadedAdapter> {
-  const peft = await readPeftAdapter(folder);
-  const layout = layoutOfAdapter(peft, arch, folder);
-  return { layout, values: adapterFromPeft(layout, peft, folder) };
-}
 
 /** Shapes of the model with its adapter; nothing is on the GPU yet. @throws QdoraError for a model or adapter that cannot be used */
 async function readModel(
