@@ -51,7 +51,10 @@ function measure(tool, device) {
   });
   if (run.status !== 0) throw new Error(`${device}: ${run.stderr || run.error || run.signal}`);
   const { traits, entries } = JSON.parse(run.stdout);
-  const lines = readFileSync(join(folder, "lines"), "utf8").trim().split("\n").map((l) => JSON.parse(l));
+  const lines = readFileSync(join(folder, "lines"), "utf8")
+    .trim()
+    .split("\n")
+    .map((l) => JSON.parse(l));
   const loops = innermostLoops(
     execFileSync("python3", [join(tool, "ops.py"), join(folder, "ir"), "--all"], {
       encoding: "utf8",
@@ -65,7 +68,13 @@ function measure(tool, device) {
     const bytes = workgroupBytes(expandWgsl(entry.key.split(" ")[0], entry.defines));
     const stats = pipelineStats(device, vendor, line, bytes);
     return stats
-      ? { ...entry, workgroupBytes: bytes, workgroup: line.workgroup, ...stats, loop: loops.get(line.pipeline) }
+      ? {
+          ...entry,
+          workgroupBytes: bytes,
+          workgroup: line.workgroup,
+          ...stats,
+          loop: loops.get(line.pipeline),
+        }
       : { ...entry, error: "no executable" };
   });
   return { device, vendor, traits, rows };
@@ -73,7 +82,9 @@ function measure(tool, device) {
 
 const tool = positionals[0];
 if (!tool || !existsSync(join(tool, "stats.sh")) || !existsSync(join(tool, "node"))) {
-  console.error(`skipped: ${tool ?? "(no folder given)"} has no gpu-stats tool that is set up (stats.sh, node)`);
+  console.error(
+    `skipped: ${tool ?? "(no folder given)"} has no gpu-stats tool that is set up (stats.sh, node)`,
+  );
   process.exit(0);
 }
 const wanted = flags.devices ? flags.devices.split(",") : Object.keys(DEVICES);
@@ -83,9 +94,18 @@ for (const device of wanted) {
     if (r.error) console.log(device, r.kernel, r.variant, r.error);
     else {
       const l = r.loop;
-      const share = l ? (l.matrix ? `${((l.vector - l.matrix) / l.matrix).toFixed(1)}/mat` : `${((100 * l.multiplyAdds) / l.vector).toFixed(0)}%`) : "-";
+      const share = l
+        ? l.matrix
+          ? `${((l.vector - l.matrix) / l.matrix).toFixed(1)}/mat`
+          : `${((100 * l.multiplyAdds) / l.vector).toFixed(0)}%`
+        : "-";
       console.log(
-        `${device} ${r.kernel} ${r.variant} sg${r.subgroup} wg${r.workgroup} regs ${r.registers} ${r.spills ? "SPILLS " + r.spills : ""} occ ${r.occupancy} ins ${r.instructions} cyc/l ${r.cyclesPerLane.toFixed(1)} wgB ${r.workgroupBytes} loop d${l?.depth} ${l?.multiplyAdds}+${l?.matrix}/${l?.vector} ${share}  ${Object.entries(r.defines).filter(([, v]) => v).map(([k, v]) => (v === true ? k : `${k}=${v}`)).join(" ")}`,
+        `${device} ${r.kernel} ${r.variant} sg${r.subgroup} wg${r.workgroup} regs ${r.registers} ${r.spills ? "SPILLS " + r.spills : ""} occ ${r.occupancy} ins ${r.instructions} cyc/l ${r.cyclesPerLane.toFixed(1)} wgB ${r.workgroupBytes} loop d${l?.depth} ${l?.multiplyAdds}+${l?.matrix}/${l?.vector} ${share}  ${Object.entries(
+          r.defines,
+        )
+          .filter(([, v]) => v)
+          .map(([k, v]) => (v === true ? k : `${k}=${v}`))
+          .join(" ")}`,
       );
       if (process.env.OPS) console.log(l?.ops.map((o) => o.join(" ")).join(", "));
     }

@@ -95,11 +95,18 @@ function programsOf({ arch, tokens }, format) {
 }
 
 /** All calls with the name of their model. */
-export function* modelCalls() {
+export function* modelCalls(half) {
   for (const [name, model] of Object.entries(MODELS)) {
     for (const [storage, format] of Object.entries(FORMATS)) {
       for (const program of programsOf(model, format))
-        for (const call of program.calls) yield { model: `${name} ${storage}`, call };
+        for (const call of program.calls)
+          yield {
+            model: `${name} ${storage}`,
+            call:
+              half && call.kernel.name.includes("product")
+                ? { ...call, options: { ...call.options, HALF: true } }
+                : call,
+          };
     }
   }
 }

@@ -81,7 +81,8 @@ const isVector = (op) =>
     op,
   );
 const isMatrix = (op) => /^([hi]mma|dpas|v_s?wmma)/.test(op);
-const isMultiplyAdd = (op) => /^([fdh]?fma2?\b|ffma|hfma2|mad\b|v_(pk_|dual_)?(fma|fmac|mad_)|v_(dual_)?dot)/.test(op);
+const isMultiplyAdd = (op) =>
+  /^([fdh]?fma2?\b|ffma|hfma2|mad\b|v_(pk_|dual_)?(fma|fmac|mad_)|v_(dual_)?dot)/.test(op);
 const isShared = (op) => /^((ld|st|atom)\.shared|lds|sts|ldsm|ds_|send\.slm)/.test(op);
 
 function count(ops, test) {

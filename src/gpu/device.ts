@@ -111,10 +111,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const create = await loadDawn();
   const wanted = options.adapter ?? process.env["QDORA_ADAPTER"];
   const toggles = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia", ...(options.dawnFeatures ?? [])];
-  const flags = [
-    `enable-dawn-features=${toggles.join()}`,
-    "disable-dawn-features=timestamp_quantization",
-  ];
+  const flags = [`enable-dawn-features=${toggles.join()}`, "disable-dawn-features=timestamp_quantization"];
   if (options.backend) flags.push(`backend=${options.backend}`);
   // A name is also tried as Dawn's own choice, which reaches second adapters.
   const named =

@@ -27,7 +27,8 @@ export function attentionTile(
   const numbers = (split: number): number =>
     16 * results * Math.ceil(option(call, "HEAD_DIM") / (32 * split)) + scores(split);
   const fits = (split: number): boolean =>
-    workgroupBytes(split, results) <= traits.maxWorkgroupBytes && 64 * split <= traits.maxWorkgroupInvocations;
+    workgroupBytes(split, results) <= traits.maxWorkgroupBytes &&
+    64 * split <= traits.maxWorkgroupInvocations;
   const possible = [1, 2, 4].filter((split) => split === 1 || fits(split));
   const SPLIT = possible.find((split) => numbers(split) <= MOST_NUMBERS) ?? Math.max(...possible);
   return { SPLIT, SUBGROUP_SIZE: smallestSubgroup(traits) };
