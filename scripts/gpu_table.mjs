@@ -2,14 +2,15 @@
 // usage: gpu_table.mjs TOOL [--devices A,B] [--only PATTERN] [--all-variants] [--json] [--write]
 //   TOOL     a folder that the gpu-stats tool was set up in (has stats.sh, ops.py, labels.mjs and node)
 //   --write  puts the tables into bench/RESULTS.md
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { expandWgsl } from "../dist/gpu/wgsl.js";
-import { innermostLoops, pipelineStats, workgroupBytes } from "./gpu_table_stats.mjs";
+import { innermostLoops } from "./gpu_table_loops.mjs";
+import { multiplyingLoop, pipelineStats, workgroupBytes } from "./gpu_table_stats.mjs";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -50,17 +51,14 @@ function measure(tool, device) {
     env: { ...process.env, GPU_STATS_FILE: join(folder, "lines"), GPU_STATS_IR: join(folder, "ir") },
   });
   if (run.status !== 0) throw new Error(`${device}: ${run.stderr || run.error || run.signal}`);
-  const { traits, entries } = JSON.parse(run.stdout);
-  const lines = readFileSync(join(folder, "lines"), "utf8")
-    .trim()
-    .split("\n")
-    .map((l) => JSON.parse(l));
-  const loops = innermostLoops(
-    execFileSync("python3", [join(tool, "ops.py"), join(folder, "ir"), "--all"], {
-      encoding: "utf8",
-      maxBuffer: 1 << 28,
-    }),
-  );
+  const { traits, entries } = JSON.parse(run.stdout.slice(run.stdout.lastIndexOf("\n{") + 1));
+  if (entries.length === 0) return { device, vendor, traits, rows: [] };
+  const lines = readFileSync(join(folder, "lines"), "utf8").trim().split("\n").map((l) => JSON.parse(l));
+  const texts = new Map();
+  for (const name of readdirSync(join(folder, "ir"))) {
+    if (/(NAK_assembly|GEN_Assembly|-Assembly)\.txt$/.test(name))
+      texts.set(Number(name.split("-")[0]), readFileSync(join(folder, "ir", name), "utf8"));
+  }
   rmSync(folder, { recursive: true });
   const rows = entries.map((entry) => {
     const line = lines.find((l) => l.label === entry.key);
@@ -68,13 +66,7 @@ function measure(tool, device) {
     const bytes = workgroupBytes(expandWgsl(entry.key.split(" ")[0], entry.defines));
     const stats = pipelineStats(device, vendor, line, bytes);
     return stats
-      ? {
-          ...entry,
-          workgroupBytes: bytes,
-          workgroup: line.workgroup,
-          ...stats,
-          loop: loops.get(line.pipeline),
-        }
+      ? { ...entry, workgroupBytes: bytes, workgroup: line.workgroup, ...stats, loop: multiplyingLoop(innermostLoops(texts.get(line.pipeline) ?? "", vendor)) }
       : { ...entry, error: "no executable" };
   });
   return { device, vendor, traits, rows };
@@ -82,9 +74,7 @@ function measure(tool, device) {
 
 const tool = positionals[0];
 if (!tool || !existsSync(join(tool, "stats.sh")) || !existsSync(join(tool, "node"))) {
-  console.error(
-    `skipped: ${tool ?? "(no folder given)"} has no gpu-stats tool that is set up (stats.sh, node)`,
-  );
+  console.error(`skipped: ${tool ?? "(no folder given)"} has no gpu-stats tool that is set up (stats.sh, node)`);
   process.exit(0);
 }
 const wanted = flags.devices ? flags.devices.split(",") : Object.keys(DEVICES);
@@ -94,20 +84,11 @@ for (const device of wanted) {
     if (r.error) console.log(device, r.kernel, r.variant, r.error);
     else {
       const l = r.loop;
-      const share = l
-        ? l.matrix
-          ? `${((l.vector - l.matrix) / l.matrix).toFixed(1)}/mat`
-          : `${((100 * l.multiplyAdds) / l.vector).toFixed(0)}%`
-        : "-";
+      const share = l ? (l.matrix ? `${((l.vector - l.matrix) / l.matrix).toFixed(1)}/mat` : `${((100 * l.multiplyAdds) / l.vector).toFixed(0)}%`) : "-";
       console.log(
-        `${device} ${r.kernel} ${r.variant} sg${r.subgroup} wg${r.workgroup} regs ${r.registers} ${r.spills ? "SPILLS " + r.spills : ""} occ ${r.occupancy} ins ${r.instructions} cyc/l ${r.cyclesPerLane.toFixed(1)} wgB ${r.workgroupBytes} loop d${l?.depth} ${l?.multiplyAdds}+${l?.matrix}/${l?.vector} ${share}  ${Object.entries(
-          r.defines,
-        )
-          .filter(([, v]) => v)
-          .map(([k, v]) => (v === true ? k : `${k}=${v}`))
-          .join(" ")}`,
+        `${device} ${r.kernel} ${r.variant} sg${r.subgroup} wg${r.workgroup} regs ${r.registers} ${r.spills ? "SPILLS " + r.spills : ""} occ ${r.occupancy} ins ${r.instructions} cyc/l ${r.cyclesPerLane.toFixed(1)} wgB ${r.workgroupBytes} loop ${l?.multiplyAdds}+${l?.matrix}/${l?.vector} ${share}  ${Object.entries(r.defines).filter(([, v]) => v).map(([k, v]) => (v === true ? k : `${k}=${v}`)).join(" ")}`,
       );
-      if (process.env.OPS) console.log(l?.ops.map((o) => o.join(" ")).join(", "));
+      if (process.env.OPS) { const c = {}; for (const o of l?.ops ?? []) c[o] = (c[o] ?? 0) + 1; console.log(Object.entries(c).sort((a, b) => b[1] - a[1]).map((o) => o.join(" ")).join(", ")); }
     }
   }
 }

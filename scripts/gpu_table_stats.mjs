@@ -85,39 +85,16 @@ const isMultiplyAdd = (op) =>
   /^([fdh]?fma2?\b|ffma|hfma2|mad\b|v_(pk_|dual_)?(fma|fmac|mad_)|v_(dual_)?dot)/.test(op);
 const isShared = (op) => /^((ld|st|atom)\.shared|lds|sts|ldsm|ds_|send\.slm)/.test(op);
 
-function count(ops, test) {
-  return ops.reduce((sum, [op, n]) => sum + (test(op) ? n : 0), 0);
-}
-
 /**
- * Innermost loops by pipeline: of the deepest loop that multiplies, the instructions by class.
- * @param text output of ops.py --all
+ * Of the innermost loop that multiplies most: instructions by class.
+ * @param loops opcodes of each innermost loop
  */
-export function innermostLoops(text) {
-  const found = new Map();
-  let pipeline = 0;
-  let depth = 0;
-  for (const line of text.split("\n")) {
-    const head = /^(\d+)-\d+-\d+-.*instructions$/.exec(line);
-    if (head) pipeline = Number(head[1]);
-    const level = /^ {2}loop depth (\d+):/.exec(line);
-    if (level) depth = Number(level[1]);
-    if (!line.startsWith("      ")) continue;
-    const ops = line
-      .trim()
-      .split(", ")
-      .map((part) => [part.slice(0, part.lastIndexOf(" ")), Number(part.slice(part.lastIndexOf(" ") + 1))]);
-    const loop = {
-      depth,
-      vector: count(ops, isVector),
-      multiplyAdds: count(ops, isMultiplyAdd),
-      matrix: count(ops, isMatrix),
-      shared: count(ops, isShared),
-      ops,
-    };
-    const known = found.get(pipeline);
-    const works = loop.matrix > 0 || (loop.multiplyAdds > 0 && !known?.matrix);
-    if (!known || works) found.set(pipeline, loop);
-  }
-  return found;
+export function multiplyingLoop(loops) {
+  const counted = loops.map((ops) => ({
+    vector: ops.filter(isVector).length,
+    multiplyAdds: ops.filter(isMultiplyAdd).length,
+    matrix: ops.filter(isMatrix).length,
+    ops,
+  }));
+  return counted.toSorted((a, b) => b.matrix - a.matrix || b.multiplyAdds - a.multiplyAdds)[0];
 }

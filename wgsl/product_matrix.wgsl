@@ -22,11 +22,15 @@ const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;
 const COLUMNS = #{COLUMNS}u;
 const DEPTH = #{DEPTH}u;
-const STRIDE = #{DEPTH + PAD}u; // of a tile's row, padded against bank conflicts
+const STRIDE = #{MATRIX_K + PAD}u; // of a row of a matrix in a tile, padded against bank conflicts
+#let X_PART = TM * MATRIX_M
+#let W_PART = TN * MATRIX_N
 #include "product_bindings.wgsl"
 #include "product_rows.wgsl"
-var<workgroup> x_tile: array<f16, #{ROWS * (DEPTH + PAD)}>; // [ROWS, STRIDE]
-var<workgroup> w_tile: array<f16, #{COLUMNS * (DEPTH + PAD)}>; // [COLUMNS, STRIDE]
+// [DEPTH / MATRIX_K, SUBGROUPS_M, TM * MATRIX_M, STRIDE]. The two outer indices stand outside of what a matrix load sees: its offset is
+// a constant then, and bounds checks of matrix loads fall away.
+var<workgroup> x_tile: array<array<array<f16, #{X_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_M}>, #{DEPTH / MATRIX_K}>;
+var<workgroup> w_tile: array<array<array<f16, #{W_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_N}>, #{DEPTH / MATRIX_K}>;
 var<workgroup> row_max: array<atomic<u32>, ROWS>; // bits of the largest magnitude of a row
 var<workgroup> results: array<f32, #{SUBGROUPS * MATRIX_M * MATRIX_N}>; // one matrix per subgroup
 #if LOWRANK
@@ -73,59 +77,72 @@ fn main(
 #endif
   find_row_max(lane, row0, b_field);
   workgroupBarrier();
-#for s in 0..ROWS / STEP
-  let scale#{s} = power_of_two(scale_field(atomicLoad(&row_max[lane / #{DEPTH / 4}u + #{s * STEP}u]), 14u));
-#endfor
-  let x_first = subgroup / #{SUBGROUPS_N}u * #{TM * MATRIX_M * (DEPTH + PAD)}u;
-  let w_first = subgroup % #{SUBGROUPS_N}u * #{TN * MATRIX_N * (DEPTH + PAD)}u;
+  let subgroup_m = subgroup / #{SUBGROUPS_N}u;
+  let subgroup_n = subgroup % #{SUBGROUPS_N}u;
 #for m in 0..TM
 #for n in 0..TN
   var sum#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
 #endfor
 #endfor
+  // The terms of p and B come first, in whole tiles. Loops inside run from numbers that compilers do not know: they keep them loops,
+  // where unrolling would need too many registers.
 #if LOWRANK
-  let low_steps = (sizes.rank + DEPTH - 1u) / DEPTH;
+  let low = (sizes.rank + DEPTH - 1u) / DEPTH * DEPTH;
 #else
-  let low_steps = 0u;
+  let low = 0u;
 #endif
-  let steps = low_steps + (sizes.K + DEPTH - 1u) / DEPTH;
-  for (var step = 0u; step < steps; step++) {
+  for (var at = 0u; at < low + sizes.K; at += DEPTH) {
     workgroupBarrier();
-    let is_low = step < low_steps;
-    let k0 = select(step - low_steps, step, is_low) * DEPTH;
-    let depth = select(sizes.K, sizes.rank, is_low) - k0;
+    let row_end = min(row0 + ROWS, sizes.N); // rows past N are not staged
+    let k = lane % #{DEPTH / 4}u * 4u;
 #if LOWRANK
-    if (is_low) {
-#for s in 0..ROWS / STEP
-      store_x(lane, #{s * STEP}u, load_p(row0 + lane / #{DEPTH / 4}u + #{s * STEP}u, k0 + lane % #{DEPTH / 4}u * 4u) * power_of_two(254u - b_field) * scale#{s});
+    if (at < low) {
+      let inverse = power_of_two(254u - b_field);
+      for (var r = row0; r < row_end; r += #{BATCH * STEP}u) {
+#for i in 0..BATCH
+        {
+          let row = r - row0 + lane / #{DEPTH / 4}u + #{i * STEP}u;
+          store_x(row, k, load_p(row0 + row, at + k) * (inverse * row_scale(row)));
+        }
 #endfor
-      stage_b(lane, column0, k0, power_of_two(b_field));
+      }
+      stage_b(lane, column0, at, power_of_two(b_field));
     } else
 #endif
     {
-#for s in 0..ROWS / STEP
-      store_x(lane, #{s * STEP}u, load_x(row0 + lane / #{DEPTH / 4}u + #{s * STEP}u, k0 + lane % #{DEPTH / 4}u * 4u) * scale#{s});
+      for (var r = row0; r < row_end; r += #{BATCH * STEP}u) {
+#for i in 0..BATCH
+        {
+          let row = r - row0 + lane / #{DEPTH / 4}u + #{i * STEP}u;
+          store_x(row, k, load_x(row0 + row, at - low + k) * row_scale(row));
+        }
 #endfor
-      stage_w(lane, column0, k0);
+      }
+      stage_w(lane, column0, at - low);
     }
     workgroupBarrier();
-    for (var k = 0u; k < min(DEPTH, depth); k += #{MATRIX_K}u) {
-#for n in 0..TN
-      let w#{n} = subgroupMatrixLoad<subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>, col_major>(&w_tile, w_first + k + #{n * MATRIX_N * (DEPTH + PAD)}u, STRIDE);
-#endfor
-#for m in 0..TM
+    let end = min(at + DEPTH, select(low + sizes.K, sizes.rank, at < low));
+    for (var base = at; base < end; base += DEPTH) {
+#for u in 0..DEPTH / MATRIX_K
       {
-        let x = subgroupMatrixLoad<subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>, row_major>(&x_tile, x_first + k + #{m * MATRIX_M * (DEPTH + PAD)}u, STRIDE);
+#for m in 0..TM
+      let x#{m} = subgroupMatrixLoad<subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>, row_major>(&x_tile[#{u}][subgroup_m], #{m * MATRIX_M * (MATRIX_K + PAD)}u, STRIDE);
+#endfor
 #for n in 0..TN
-        sum#{m}_#{n} = subgroupMatrixMultiplyAccumulate(x, w#{n}, sum#{m}_#{n});
+      {
+        let w = subgroupMatrixLoad<subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>, col_major>(&w_tile[#{u}][subgroup_n], #{n * MATRIX_N * (MATRIX_K + PAD)}u, STRIDE);
+#for m in 0..TM
+        sum#{m}_#{n} = subgroupMatrixMultiplyAccumulate(x#{m}, w, sum#{m}_#{n});
+#endfor
+      }
 #endfor
       }
 #endfor
     }
   }
   // Epilogue: a matrix at a time; a lane has one column of it and ROWS_EACH rows.
-  let tile_row = subgroup / #{SUBGROUPS_N}u * #{TM * MATRIX_M}u + subgroup_lane / #{ROW_LANES}u * #{ROWS_EACH}u;
-  let column = column0 + subgroup % #{SUBGROUPS_N}u * #{TN * MATRIX_N}u + subgroup_lane % #{ROW_LANES}u;
+  let tile_row = subgroup_m * #{X_PART}u + subgroup_lane / #{ROW_LANES}u * #{ROWS_EACH}u;
+  let column = column0 + subgroup_n * #{W_PART}u + subgroup_lane % #{ROW_LANES}u;
   let result = subgroup * #{MATRIX_M * MATRIX_N}u + subgroup_lane / #{ROW_LANES}u * #{ROWS_EACH * MATRIX_N}u + subgroup_lane % #{ROW_LANES}u;
 #for m in 0..TM
 #for n in 0..TN

@@ -39,11 +39,15 @@ fn find_row_max(lane: u32, row0: u32, b_field: u32) {
 #endfor
 }
 
-fn store_x(lane: u32, first: u32, v: vec4f) {
-  let at = (lane / #{DEPTH / 4}u + first) * STRIDE + lane % #{DEPTH / 4}u * 4u;
+fn row_scale(row: u32) -> f32 {
+  return power_of_two(scale_field(atomicLoad(&row_max[row]), 14u));
+}
+
+fn store_x(row: u32, k: u32, v: vec4f) {
+  let at = row % #{X_PART}u * STRIDE + k % #{MATRIX_K}u;
   let half = vec4<f16>(v);
 #for i in 0..4
-  x_tile[at + #{i}u] = half[#{i}];
+  x_tile[k / #{MATRIX_K}u][row / #{X_PART}u][at + #{i}u] = half[#{i}];
 #endfor
 }
 #if BACKWARD
@@ -51,10 +55,12 @@ fn store_x(lane: u32, first: u32, v: vec4f) {
 
 // EIGHTS terms of eight columns, turned so that a column's terms lie side by side.
 fn store_w(lane: u32, columns: array<mat2x4f, #{EIGHTS}>) {
-  let at = lane / #{GROUPS}u * 8u * STRIDE + lane % #{GROUPS}u * #{EIGHTS}u;
+  let column = lane / #{GROUPS}u * 8u;
+  let k = lane % #{GROUPS}u * #{EIGHTS}u;
+  let at = column % #{W_PART}u * STRIDE + k % #{MATRIX_K}u;
 #for i in 0..8
 #for t in 0..EIGHTS
-  w_tile[at + #{i}u * STRIDE + #{t}u] = f16(columns[#{t}][#{i >> 2}][#{i & 3}]);
+  w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i}u * STRIDE + #{t}u] = f16(columns[#{t}][#{i >> 2}][#{i & 3}]);
 #endfor
 #endfor
 }
@@ -75,14 +81,14 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 
 // Eight terms of a column.
 fn store_w(column: u32, k: u32, v: mat2x4f) {
-  let at = column * STRIDE + k;
+  let at = column % #{W_PART}u * STRIDE + k % #{MATRIX_K}u;
   let low = vec4<f16>(v[0]);
   let high = vec4<f16>(v[1]);
 #for i in 0..4
-  w_tile[at + #{i}u] = low[#{i}];
+  w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i}u] = low[#{i}];
 #endfor
 #for i in 0..4
-  w_tile[at + #{i + 4}u] = high[#{i}];
+  w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i + 4}u] = high[#{i}];
 #endfor
 }
 
