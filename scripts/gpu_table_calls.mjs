@@ -1,62 +1,19 @@
 // Every kernel call of training, evaluation and generation with two real shapes: Mistral 7B and SmolLM2 135M, NF4 and bf16 bases.
 import { adapterLayout } from "../dist/adapter/layout.js";
-import { checkedTargetModules } from "../dist/adapter/targets.js";
-import { generationProgram, generationTensors } from "../dist/model/generation.js";
-import { allModules } from "../dist/model/modules.js";
-import { evaluationProgram, microBatchProgram, streamTensors } from "../dist/model/programs.js";
-import { modelTensors } from "../dist/model/tensors.js";
-import { optimizerProgram } from "../dist/train/optimizer.js";
+import { targetModules } from "../dist/adapter/targets.js";
 import { PORTABLE_TRAITS } from "../dist/gpu/traits.js";
+import { generationProgram, generationTensors } from "../dist/model/generation.js";
+import { geometry } from "../dist/model/geometries.js";
+import { allModules } from "../dist/model/modules.js";
+import { modelTensors } from "../dist/model/tensors.js";
+import { defaultChoices, planRun } from "../dist/train/memory.js";
 
-const RANK = 16;
 /** Layers of one model are alike: two have all calls, the lowest one and the others. */
 const LAYERS = 2;
-
-const llama = (more) => ({
-  layers: LAYERS,
-  normEps: 1e-5,
-  qkvBias: false,
-  outBias: false,
-  mlpBias: false,
-  qkNorm: false,
-  maxPositions: 8192,
-  rope: { theta: 10000, attentionFactor: 1 },
-  quantized: false,
-  ...more,
-});
-
-const MODELS = {
-  "Mistral 7B": {
-    tokens: 1024,
-    arch: llama({
-      modelType: "mistral",
-      vocab: 32000,
-      hidden: 4096,
-      heads: 32,
-      kvHeads: 8,
-      headDim: 128,
-      feedForward: 14336,
-      tied: false,
-      windows: Array(LAYERS).fill(4096),
-    }),
-  },
-  "SmolLM2 135M": {
-    tokens: 256,
-    arch: llama({
-      modelType: "llama",
-      vocab: 49152,
-      hidden: 576,
-      heads: 9,
-      kvHeads: 3,
-      headDim: 64,
-      feedForward: 1536,
-      tied: true,
-      windows: Array(LAYERS).fill(0),
-    }),
-  },
-};
-
-const FORMATS = {
+const RANK = 16;
+/** Tokens of a micro-batch. */
+const MODELS = { "mistral-7b": 1024, "smollm2-135m": 256 };
+const BASES = {
   nf4: { format: "nf4", blockSize: 64, doubleQuant: true },
   bf16: { format: "bf16" },
 };
@@ -72,41 +29,46 @@ const ADAPTER = {
   alphaPattern: {},
 };
 
-function programsOf({ arch, tokens }, format) {
-  const layout = adapterLayout(checkedTargetModules(allModules(arch), ADAPTER), ADAPTER, (m) => m.layer);
-  const storage = {
-    linear: () => format,
+const SETTINGS = {
+  double_quant: true,
+  gradient_checkpointing: "full",
+  checkpoint_dtype: "auto",
+  checkpoint_place: "gpu",
+  quant_head: "none",
+  stream_layers: 0,
+  token_chunk: undefined,
+};
+
+function callsOf(name, capacity, base, computeDtype) {
+  const full = geometry(name);
+  const arch = { ...full, layers: LAYERS, windows: full.windows.slice(0, LAYERS) };
+  const linear = () => base;
+  const layout = adapterLayout(targetModules(allModules(arch), ADAPTER), ADAPTER, (m) => m.layer);
+  const shape = { arch, linear, table: "bf16", head: "bf16", layout, capacity, positions: capacity, evaluates: true };
+  const { programs } = planRun(shape, defaultChoices(shape, { ...SETTINGS, compute_dtype: computeDtype }));
+  const model = modelTensors(arch, {
+    linear,
     table: "bf16",
-    head: "bf16",
-    positions: tokens,
+    head: { format: "bf16" },
+    hostEmbedding: false,
+    residentLayers: LAYERS,
+    positions: capacity,
     maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
-  };
-  const model = modelTensors(arch, { ...storage, adapter: layout });
-  const stream = streamTensors(tokens);
-  const sizes = { N: tokens, capacity: tokens, checkpointing: "full" };
+    adapter: layout,
+  });
   const generation = generationTensors(model, 1024, 128);
   return [
-    microBatchProgram(model, stream, sizes),
-    optimizerProgram(layout, stream),
-    evaluationProgram(model, stream, sizes),
+    ...programs,
     generationProgram("prefill", model, generation, { N: 128, capacity: 128, row: 0 }),
     generationProgram("decode", model, generation, { N: 1, capacity: 1, row: 0 }),
-  ];
+  ].flatMap((program) => program.calls);
 }
 
-/** All calls with the name of their model. */
-export function* modelCalls(half) {
-  for (const [name, model] of Object.entries(MODELS)) {
-    for (const [storage, format] of Object.entries(FORMATS)) {
-      for (const program of programsOf(model, format))
-        for (const call of program.calls)
-          yield {
-            model: `${name} ${storage}`,
-            call:
-              half && call.kernel.name.includes("product")
-                ? { ...call, options: { ...call.options, HALF: true } }
-                : call,
-          };
+/** All calls with the name of their model. @param computeDtype `f32`, `f16` or `auto` */
+export function* modelCalls(computeDtype) {
+  for (const [name, tokens] of Object.entries(MODELS)) {
+    for (const [base, format] of Object.entries(BASES)) {
+      for (const call of callsOf(name, tokens, format, computeDtype)) yield { model: `${name} ${base}`, call };
     }
   }
 }

@@ -18,7 +18,7 @@ const { values: flags } = parseArgs({
 const gpu = await openGpu({ dawnFeatures: flags["no-bounds-checks"] ? ["disable_robustness"] : [] });
 const pipelines = new Pipelines(gpu);
 const made = new Map();
-for (const { model, call } of modelCalls(process.env.HALF === "1")) {
+for (const { model, call } of modelCalls(process.env.HALF === "1" ? "f16" : "f32")) {
   const accepted = acceptedVariants(call, gpu);
   for (const variant of flags["all-variants"] ? accepted : accepted.slice(0, 1)) {
     const defines = variant.defines(call, gpu.traits);
