@@ -61,7 +61,7 @@ function callsOf(name, capacity, base, computeDtype) {
     ...programs,
     generationProgram("prefill", model, generation, { N: 128, capacity: 128, row: 0 }),
     generationProgram("decode", model, generation, { N: 1, capacity: 1, row: 0 }),
-  ].flatMap((program) => program.calls);
+  ].flatMap((program) => program.calls.filter((call) => call.kernel.variants.length > 0)); // the others copy between host and GPU
 }
 
 /** All calls with the name of their model. @param computeDtype `f32`, `f16` or `auto` */

@@ -32,6 +32,7 @@ const STRIDE = #{MATRIX_K + PAD}u; // of a row of a matrix in a tile, padded aga
 var<workgroup> x_tile: array<array<array<f16, #{X_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_M}>, #{DEPTH / MATRIX_K}>;
 var<workgroup> w_tile: array<array<array<f16, #{W_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_N}>, #{DEPTH / MATRIX_K}>;
 var<workgroup> row_max: array<atomic<u32>, ROWS>; // bits of the largest magnitude of a row
+var<workgroup> row_scale: array<f32, ROWS>; // powers of two
 var<workgroup> results: array<f32, #{SUBGROUPS * MATRIX_M * MATRIX_N}>; // one matrix per subgroup
 #if LOWRANK
 var<workgroup> b_max: atomic<u32>; // bits of the largest magnitude of the column tile of B
@@ -77,6 +78,21 @@ fn main(
 #endif
   find_row_max(lane, row0, b_field);
   workgroupBarrier();
+#for s in 0..Math.ceil(ROWS / LANES)
+  if (lane + #{s * LANES}u < ROWS) {
+    row_scale[lane + #{s * LANES}u] = power_of_two(scale_field(atomicLoad(&row_max[lane + #{s * LANES}u]), 14u));
+  }
+#endfor
+#if BATCH * STEP == ROWS
+#for i in 0..BATCH
+  let own#{i} = lane / #{DEPTH / 4}u + #{i * STEP}u;
+  let start#{i} = x_start(row0 + own#{i});
+#if LOWRANK
+  let low_start#{i} = p_start(row0 + own#{i});
+#endif
+  let scale#{i} = power_of_two(scale_field(atomicLoad(&row_max[own#{i}]), 14u));
+#endfor
+#endif
   let subgroup_m = subgroup / #{SUBGROUPS_N}u;
   let subgroup_n = subgroup % #{SUBGROUPS_N}u;
 #for m in 0..TM
@@ -98,26 +114,38 @@ fn main(
 #if LOWRANK
     if (at < low) {
       let inverse = power_of_two(254u - b_field);
+#if BATCH * STEP == ROWS
+#for i in 0..BATCH
+      store_x(own#{i}, k, load_p_from(low_start#{i}, at + k) * (inverse * scale#{i}));
+#endfor
+#else
       for (var r = row0; r < row_end; r += #{BATCH * STEP}u) {
 #for i in 0..BATCH
         {
           let row = r - row0 + lane / #{DEPTH / 4}u + #{i * STEP}u;
-          store_x(row, k, load_p(row0 + row, at + k) * (inverse * row_scale(row)));
+          store_x(row, k, load_p(row0 + row, at + k) * (inverse * row_scale[row]));
         }
 #endfor
       }
+#endif
       stage_b(lane, column0, at, power_of_two(b_field));
     } else
 #endif
     {
+#if BATCH * STEP == ROWS
+#for i in 0..BATCH
+      store_x(own#{i}, k, load_x_from(start#{i}, at - low + k) * scale#{i});
+#endfor
+#else
       for (var r = row0; r < row_end; r += #{BATCH * STEP}u) {
 #for i in 0..BATCH
         {
           let row = r - row0 + lane / #{DEPTH / 4}u + #{i * STEP}u;
-          store_x(row, k, load_x(row0 + row, at - low + k) * row_scale(row));
+          store_x(row, k, load_x(row0 + row, at - low + k) * row_scale[row]);
         }
 #endfor
       }
+#endif
       stage_w(lane, column0, at - low);
     }
     workgroupBarrier();
@@ -154,7 +182,7 @@ fn main(
     {
       let row = tile_row + #{m * MATRIX_M + i}u;
       if (row0 + row < sizes.N) {
-        let unscale = power_of_two(254u - scale_field(atomicLoad(&row_max[row]), 14u));
+        let unscale = power_of_two(254u - (bitcast<u32>(row_scale[row]) >> 23u));
         finish(row0 + row, column + #{n * MATRIX_N}u, unscale * results[result + #{i * MATRIX_N}u]);
       }
     }

@@ -39,10 +39,6 @@ fn find_row_max(lane: u32, row0: u32, b_field: u32) {
 #endfor
 }
 
-fn row_scale(row: u32) -> f32 {
-  return power_of_two(scale_field(atomicLoad(&row_max[row]), 14u));
-}
-
 fn store_x(row: u32, k: u32, v: vec4f) {
   let at = row % #{X_PART}u * STRIDE + k % #{MATRIX_K}u;
   let half = vec4<f16>(v);

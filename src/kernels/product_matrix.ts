@@ -80,7 +80,7 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   const passes = (rows * DEPTH) / (4 * build.lanes);
   const bytes =
     2 * (rows + columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
-    4 * (rows + 1 + 16 + subgroups * matrix.M * matrix.N);
+    4 * (2 * rows + 1 + 16 + subgroups * matrix.M * matrix.N);
   if (bytes > traits.maxWorkgroupBytes || !Number.isInteger(passes)) return undefined;
   return {
     LANES_PER_SUBGROUP: lanes,
