@@ -1,12 +1,12 @@
 // Every kernel call of training, evaluation and generation with two real shapes: Mistral 7B and SmolLM2 135M, NF4 and bf16 bases.
-import { adapterLayout } from "../dist/adapter/layout.js";
-import { targetModules } from "../dist/adapter/targets.js";
-import { PORTABLE_TRAITS } from "../dist/gpu/traits.js";
-import { generationProgram, generationTensors } from "../dist/model/generation.js";
-import { geometry } from "../dist/model/geometries.js";
-import { allModules } from "../dist/model/modules.js";
-import { modelTensors } from "../dist/model/tensors.js";
-import { defaultChoices, planRun } from "../dist/train/memory.js";
+import { adapterLayout } from "../../dist/adapter/layout.js";
+import { targetModules } from "../../dist/adapter/targets.js";
+import { PORTABLE_TRAITS } from "../../dist/gpu/traits.js";
+import { generationProgram, generationTensors } from "../../dist/model/generation.js";
+import { geometry } from "../../dist/model/geometries.js";
+import { allModules } from "../../dist/model/modules.js";
+import { modelTensors } from "../../dist/model/tensors.js";
+import { defaultChoices, planRun } from "../../dist/train/memory.js";
 
 /** Layers of one model are alike: two have all calls, the lowest one and the others. */
 const LAYERS = 2;
@@ -61,14 +61,18 @@ function callsOf(name, capacity, base, computeDtype) {
     ...programs,
     generationProgram("prefill", model, generation, { N: 128, capacity: 128, row: 0 }),
     generationProgram("decode", model, generation, { N: 1, capacity: 1, row: 0 }),
-  ].flatMap((program) => program.calls.filter((call) => call.kernel.variants.length > 0)); // the others copy between host and GPU
+  ]
+    .flatMap((program) => program.calls)
+    .filter((call) => call.kernel.transfer === undefined);
 }
 
-/** All calls with the name of their model. @param computeDtype `f32`, `f16` or `auto` */
-export function* modelCalls(computeDtype) {
-  for (const [name, tokens] of Object.entries(MODELS)) {
-    for (const [base, format] of Object.entries(BASES)) {
-      for (const call of callsOf(name, tokens, format, computeDtype)) yield { model: `${name} ${base}`, call };
+/** All calls with the name of their model: computing in f32, then what f16 does otherwise. */
+export function* modelCalls() {
+  for (const computeDtype of ["f32", "f16"]) {
+    for (const [name, tokens] of Object.entries(MODELS)) {
+      for (const [base, format] of Object.entries(BASES)) {
+        for (const call of callsOf(name, tokens, format, computeDtype)) yield { model: `${name} ${base}`, call };
+      }
     }
   }
 }
