@@ -6,7 +6,11 @@ import { generationProgram, generationTensors } from "../../dist/model/generatio
 import { geometry } from "../../dist/model/geometries.js";
 import { allModules } from "../../dist/model/modules.js";
 import { modelTensors } from "../../dist/model/tensors.js";
+import { callNf4Quantize } from "../../dist/kernels/nf4_quantize.js";
+import { streamTensors } from "../../dist/model/programs.js";
+import { tensor } from "../../dist/program/tensor.js";
 import { defaultChoices, planRun } from "../../dist/train/memory.js";
+import { optimizerProgram } from "../../dist/train/optimizer.js";
 
 /** Layers of one model are alike: two have all calls, the lowest one and the others. */
 const LAYERS = 2;
@@ -39,11 +43,26 @@ const SETTINGS = {
   token_chunk: undefined,
 };
 
+function quantizeCall({ hidden, feedForward }) {
+  const given = (what, shape, dtype) => tensor(what, shape, dtype, "cache");
+  return callNf4Quantize(
+    "quantise",
+    {
+      values: given("values", [feedForward, hidden], "f32"),
+      codes: given("codes", [feedForward, hidden / 8], "u32"),
+      absmax: given("absmax", [(feedForward * hidden) / 64], "f32"),
+    },
+    { out: feedForward, in: hidden, blockSize: 64 },
+  );
+}
+
 function callsOf(name, capacity, base, computeDtype) {
   const full = geometry(name);
   const arch = { ...full, layers: LAYERS, windows: full.windows.slice(0, LAYERS) };
   const linear = () => base;
-  const layout = adapterLayout(targetModules(allModules(arch), ADAPTER), ADAPTER, (m) => m.layer);
+  const layoutOf = (momentBits) =>
+    adapterLayout(targetModules(allModules(arch), ADAPTER), ADAPTER, (m) => m.layer, momentBits);
+  const layout = layoutOf(32);
   const shape = { arch, linear, table: "bf16", head: "bf16", layout, capacity, positions: capacity, evaluates: true };
   const { programs } = planRun(shape, defaultChoices(shape, { ...SETTINGS, compute_dtype: computeDtype }));
   const model = modelTensors(arch, {
@@ -59,6 +78,8 @@ function callsOf(name, capacity, base, computeDtype) {
   const generation = generationTensors(model, 1024, 128);
   return [
     ...programs,
+    optimizerProgram(layoutOf(8), streamTensors(capacity)),
+    { calls: [quantizeCall(arch)] },
     generationProgram("prefill", model, generation, { N: 128, capacity: 128, row: 0 }),
     generationProgram("decode", model, generation, { N: 1, capacity: 1, row: 0 }),
   ]

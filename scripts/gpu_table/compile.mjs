@@ -4,6 +4,7 @@
 import { parseArgs } from "node:util";
 import { openGpu } from "../../dist/gpu/device.js";
 import { Pipelines } from "../../dist/gpu/pipelines.js";
+import { ALL_KERNELS } from "../../dist/kernels/index.js";
 import { acceptedVariants } from "../../dist/program/executor.js";
 import { modelCalls } from "./calls.mjs";
 
@@ -34,6 +35,9 @@ for (const { model, call } of modelCalls()) {
   made.set(key, { ...entry, calls: new Set([`${model}: ${call.label}`]) });
   await pipelines.get(variant.file, defines);
 }
+const missing = ALL_KERNELS.filter((k) => ![...made.values()].some((e) => e.kernel === k.name));
+if (flags.only === "" && missing.length > 0)
+  throw new Error(`no call of ${missing.map((k) => k.name).join(", ")} in calls.mjs`);
 const entries = [...made.values()].map((e) => ({ ...e, calls: [...e.calls] }));
 const { name, vendor, subgroupMinSize, subgroupMaxSize } = gpu.traits;
 process.stdout.write(
