@@ -98,7 +98,8 @@ const results = wanted.map((device) => {
   console.error(`compiling for ${DEVICES[device][1]}`);
   return measure(device);
 });
-const version = (name) => JSON.parse(readFileSync(here(`../node_modules/${name}/package.json`), "utf8")).version;
+const version = (name) =>
+  JSON.parse(readFileSync(here(`../node_modules/${name}/package.json`), "utf8")).version;
 const mesa = /Mesa [\w.~+-]+/.exec(results[0].adapter.name)?.[0] ?? results[0].adapter.name;
 const text = resultsText(results, [
   `${mesa} (NVK, ANV, RADV), webgpu ${version("webgpu")}, node ${process.version}, ${cpus().length} x ${cpus()[0].model}, ${new Date().toISOString().slice(0, 10)}`,

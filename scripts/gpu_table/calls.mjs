@@ -63,7 +63,16 @@ function callsOf(name, capacity, base, computeDtype) {
   const layoutOf = (momentBits) =>
     adapterLayout(targetModules(allModules(arch), ADAPTER), ADAPTER, (m) => m.layer, momentBits);
   const layout = layoutOf(32);
-  const shape = { arch, linear, table: "bf16", head: "bf16", layout, capacity, positions: capacity, evaluates: true };
+  const shape = {
+    arch,
+    linear,
+    table: "bf16",
+    head: "bf16",
+    layout,
+    capacity,
+    positions: capacity,
+    evaluates: true,
+  };
   const { programs } = planRun(shape, defaultChoices(shape, { ...SETTINGS, compute_dtype: computeDtype }));
   const model = modelTensors(arch, {
     linear,
@@ -92,7 +101,8 @@ export function* modelCalls() {
   for (const computeDtype of ["f32", "f16"]) {
     for (const [name, tokens] of Object.entries(MODELS)) {
       for (const [base, format] of Object.entries(BASES)) {
-        for (const call of callsOf(name, tokens, format, computeDtype)) yield { model: `${name} ${base}`, call };
+        for (const call of callsOf(name, tokens, format, computeDtype))
+          yield { model: `${name} ${base}`, call };
       }
     }
   }

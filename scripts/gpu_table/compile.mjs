@@ -31,7 +31,14 @@ for (const { model, call } of modelCalls()) {
     known.calls.add(`${model}: ${call.label}`);
     continue;
   }
-  const entry = { key, kernel: call.kernel.name, variant: variant.name, file: variant.file, defines, options };
+  const entry = {
+    key,
+    kernel: call.kernel.name,
+    variant: variant.name,
+    file: variant.file,
+    defines,
+    options,
+  };
   made.set(key, { ...entry, calls: new Set([`${model}: ${call.label}`]) });
   await pipelines.get(variant.file, defines);
 }

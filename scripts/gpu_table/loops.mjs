@@ -16,13 +16,16 @@ function intel(lines) {
     }
     const text = line.trim().replace(/^\([^)]*\)\s*/, "");
     const op = /^[a-z][a-z0-9_.]*/.exec(text)?.[0];
-    if (op === undefined || (/^[ \t]/.test(line) && !line.trim().startsWith("(") && !text.startsWith("send"))) continue;
+    if (op === undefined || (/^[ \t]/.test(line) && !line.trim().startsWith("(") && !text.startsWith("send")))
+      continue;
     if (op === "while") {
       const heads = labels.get(/JIP:\s*(LABEL\d+)/.exec(line)?.[1]) ?? [];
       if (heads.length > 0) loops.push([Math.max(...heads), ops.length]);
     }
     const following = lines[i + 1] ?? "";
-    ops.push(op.startsWith("send") ? `send.${/^[ \t]/.test(following) ? following.trim().split(/\s/)[0] : "?"}` : op);
+    ops.push(
+      op.startsWith("send") ? `send.${/^[ \t]/.test(following) ? following.trim().split(/\s/)[0] : "?"}` : op,
+    );
   }
   return { ops, loops };
 }
@@ -95,7 +98,8 @@ export function innermostLoops(text, vendor) {
   if (vendor === "nvidia") {
     const { ops, loops } = nvidia(lines);
     const merged = new Map(); // backward jumps to one head are one loop
-    for (const body of loops) merged.set(Math.min(...body), new Set([...(merged.get(Math.min(...body)) ?? []), ...body]));
+    for (const body of loops)
+      merged.set(Math.min(...body), new Set([...(merged.get(Math.min(...body)) ?? []), ...body]));
     const all = [...merged.values()];
     return all
       .filter((a) => !all.some((b) => b !== a && b.size < a.size && [...b].every((block) => a.has(block))))

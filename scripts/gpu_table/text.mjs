@@ -11,7 +11,9 @@ const isProduct = (row) => row.kernel.includes("_product_");
 const most = (values) => (values.length > 0 ? Math.max(...values) : undefined);
 const least = (values) => (values.length > 0 ? Math.min(...values) : undefined);
 const number = (v, digits = 0) =>
-  v === undefined ? "-" : v.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  v === undefined
+    ? "-"
+    : v.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 export const multiplyAddShare = ({ loop }) => loop.multiplyAdds / loop.vector;
 export const othersPerMatrix = ({ loop }) => (loop.vector - loop.matrix) / loop.matrix;
@@ -80,7 +82,16 @@ function loopText(rows) {
 function device(r) {
   const kernels = groupBy(r.rows, (row) => `${row.kernel}/${row.variant}`);
   const occupancy = { nvidia: "warps per SM", amd: "waves per SIMD", intel: "" }[r.vendor];
-  const head = ["kernel / variant", "shapes", "subgroup", "registers", "spills", occupancy, "instructions", "cycles"];
+  const head = [
+    "kernel / variant",
+    "shapes",
+    "subgroup",
+    "registers",
+    "spills",
+    occupancy,
+    "instructions",
+    "cycles",
+  ];
   const lines = [...kernels].map(([name, rows]) => [
     name.replace("/", " / "),
     rows.length,

@@ -31,7 +31,10 @@ async function train(computeDtype: string): Promise<readonly Line[]> {
     val_size: 4,
     tune: "off",
   };
-  const flags = Object.entries(settings).flatMap(([key, value]) => [`--${key.replaceAll("_", "-")}`, String(value)]);
+  const flags = Object.entries(settings).flatMap(([key, value]) => [
+    `--${key.replaceAll("_", "-")}`,
+    String(value),
+  ]);
   // The software GPU would choose its f32 products otherwise.
   const run = await qdora(["finetune", ...flags], { env: { QDORA_VARIANT: "matrix" } });
   if (run.status !== 0) throw new Error(run.stderr);

@@ -48,7 +48,9 @@ describe("compute_dtype f16", () => {
       const calls = programs.flatMap((p) => p.calls);
       const half = calls.filter((call) => option(call, "HALF") === 1);
       // Row norms are products with W too, but of the adapter's own numbers: they stay f32.
-      const products = calls.filter((c) => /forward$|dX$|^head|again$/.test(c.label) && /product/.test(c.kernel.name));
+      const products = calls.filter(
+        (c) => /forward$|dX$|^head|again$/.test(c.label) && /product/.test(c.kernel.name),
+      );
       expect(half.length, compute_dtype).toBe(compute_dtype === "f16" ? products.length : 0);
     }
   });
