@@ -9,6 +9,9 @@ const FEWEST_TOKENS = 5;
 /** Padding of a tile's rows in f16: rows stay multiples of 16 bytes and start at different banks. */
 const PAD = 8;
 
+/** Of every Apple GPU; Metal promises Dawn no more than 4 to 64. */
+const APPLE_SUBGROUP = 32;
+
 /** How a workgroup is built; `product_matrix.wgsl` says what the names mean. */
 interface Build {
   /** Which subgroup size, where the adapter leaves a choice. */
@@ -38,12 +41,13 @@ const BUILDS = {
 function buildFor(traits: AdapterTraits): Build {
   if (traits.vendor === "intel") return BUILDS.intel;
   if (traits.vendor === "amd") return BUILDS.amd;
-  return traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
+  return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
 }
 
 /** The subgroup's size; 0 where it is not known before the shader runs. */
 function subgroupSize(build: Build, traits: AdapterTraits): number {
   const { subgroupMinSize: min, subgroupMaxSize: max } = traits;
+  if (traits.vendor === "apple") return APPLE_SUBGROUP;
   if (min !== max && !traits.features.has("subgroup-size-control")) return 0;
   return build.subgroup === "largest" ? max : min;
 }
@@ -67,6 +71,7 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   const lanes = subgroupSize(build, traits);
   if (lanes === 0 || build.lanes % lanes !== 0 || build.lanes > traits.maxWorkgroupInvocations)
     return undefined;
+  const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
   const matrix = bestMatrix(build, lanes, traits);
   if (!matrix) return undefined;
   const subgroups = build.lanes / lanes;
@@ -84,7 +89,7 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   if (bytes > traits.maxWorkgroupBytes || !Number.isInteger(passes)) return undefined;
   return {
     LANES_PER_SUBGROUP: lanes,
-    SUBGROUP_SIZE: traits.subgroupMinSize === traits.subgroupMaxSize ? 0 : lanes,
+    SUBGROUP_SIZE: traits.features.has("subgroup-size-control") && !isFixed ? lanes : 0,
     MATRIX_M: matrix.M,
     MATRIX_N: matrix.N,
     MATRIX_K: matrix.K,

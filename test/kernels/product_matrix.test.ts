@@ -118,7 +118,7 @@ const VENDORS: Readonly<Record<string, AdapterTraits>> = Object.fromEntries(
       ["amd", 32, 64, [matrix(16, 16, 16)]],
       ["intel", 8, 32, [matrix(8, 8, 16)]],
       ["intel, second generation", 16, 32, [matrix(8, 16, 16)]],
-      ["apple", 32, 32, [matrix(8, 8, 8)]],
+      ["apple", 4, 64, [matrix(8, 8, 8)]],
     ] as const
   ).map(([name, subgroupMinSize, subgroupMaxSize, matrixShapes]) => [
     name,
@@ -128,8 +128,8 @@ const VENDORS: Readonly<Record<string, AdapterTraits>> = Object.fromEntries(
       features: new Set([
         "shader-f16",
         "subgroups",
-        "subgroup-size-control",
         "chromium-experimental-subgroup-matrix",
+        ...(name === "apple" ? [] : ["subgroup-size-control"]),
       ]),
       subgroupMinSize,
       subgroupMaxSize,

@@ -25,7 +25,7 @@ async function train(computeDtype: string): Promise<readonly Line[]> {
     batch_size: 1,
     gradient_accumulation_steps: 1,
     gradient_checkpointing: "none",
-    max_seq_length: 64,
+    max_seq_length: 32,
     max_steps: STEPS,
     learning_rate: "5e-4",
     val_size: 4,
