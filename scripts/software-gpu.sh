@@ -2,6 +2,7 @@
 # Sets up the software GPU, once: Mesa's Vulkan driver for CPUs (lavapipe) and the libraries it needs, from Debian 13,
 # unpacked into a folder of the cache with nothing installed and no root, and a copy of node bound to those libraries.
 # Usage: software-gpu.sh NODE. Prints `ROOT<TAB>NODE_COPY`; progress goes to stderr.
+# With QDORA_VULKAN_DRIVERS=all a second folder keeps Mesa's drivers for real GPUs too, which gpu_table.sh compiles with.
 set -eu
 
 suite=trixie
@@ -46,6 +47,7 @@ case $cache in
   *) cache=$PWD/$cache ;;
 esac
 root=$cache/software-gpu-$suite-$recipe
+[ "${QDORA_VULKAN_DRIVERS:-}" != all ] || root=$cache/all-gpus-$suite-$recipe
 version=$("$node" -p process.version)
 copies=$root/node
 copy=$copies/$version-$(wc -c <"$node" | tr -d ' ')/node
@@ -247,8 +249,10 @@ build_root() {
 
 # Leaves the lavapipe driver, libraries and the packages' licences.
 trim() {
-  find "$1/usr/lib" -name 'libvulkan_*.so' ! -name 'libvulkan_lvp.so' -delete
-  find "$1/usr/share/vulkan" -name '*.json' ! -name 'lvp_icd*.json' -delete
+  if [ "${QDORA_VULKAN_DRIVERS:-}" != all ]; then
+    find "$1/usr/lib" -name 'libvulkan_*.so' ! -name 'libvulkan_lvp.so' -delete
+    find "$1/usr/share/vulkan" -name '*.json' ! -name 'lvp_icd*.json' -delete
+  fi
   find "$1/usr/share/doc" -type f ! -name copyright -delete
   rm -rf "$1"/usr/lib/*/gconv "$1"/usr/share/man "$1"/usr/share/locale "$1"/usr/share/lintian "$1"/usr/share/bug "$1"/usr/share/info
 }

@@ -1,6 +1,9 @@
 // Attention backward for k and v: d_v = sum of p d_o, d_k = sum of p (d_o v - delta) scale q, over the queries that see
 // the key and the query heads that share it. One workgroup per TILE keys of one kv head, heads and query tiles in turn.
 // Any adapter. Grid: key tiles * KV_HEADS. 16 KiB of workgroup memory.
+#if SUBGROUP_SIZE
+enable subgroup_size_control;
+#endif
 #include "attention_bindings.wgsl"
 #if VEC4
 @group(0) @binding(8) var<storage, read_write> d_k: array<vec4f>; // [N, KV_HEADS, D / 4]
@@ -14,13 +17,16 @@
 #include "attention_tile.wgsl"
 #let KEY_ROWS = 1
 
-@compute @workgroup_size(64)
+#if SUBGROUP_SIZE
+@subgroup_size(#{SUBGROUP_SIZE})
+#endif
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let index = wg.y * 32768u + wg.x;
   let kv = index % KV_HEADS;
   let j0 = index / KV_HEADS * TILE;
-  let tx = lane % 8u;
-  let ty = lane / 8u;
+  let tx = lane % TX;
+  let ty = lane / TX;
   let last_t = sizes.N - 1u;
   let last_j = last_t;
   let first_j = j0 + 4u * ty;
@@ -29,7 +35,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for r in 0..4
   end[#{r}] = last_query(min(rows[#{r}], last_j));
 #endfor
-#for c in 0..Math.ceil(HEAD_DIM / 32)
+#for c in 0..CHUNKS
 #for r in 0..4
   var sum0_#{c}_#{r} = vec4f();
   var sum1_#{c}_#{r} = vec4f();
@@ -38,23 +44,24 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let queries_end = last_query(min(j0 + TILE - 1u, last_j));
   for (var head = kv * GROUP; head < (kv + 1u) * GROUP; head++) {
     for (var t0 = j0; t0 < queries_end; t0 += TILE) {
-#for j in 0..4
+      let tile_rows = min(TILE, queries_end - t0);
+#for j in 0..COLS
       var dots#{j} = vec4f();
 #endfor
 #let GRADIENTS = 0
 #include "attention_tile_scores.wgsl"
-#for j in 0..4
-      let query#{j} = t0 + 4u * tx + #{j}u;
+#for j in 0..COLS
+      let query#{j} = t0 + #{COLS}u * tx + #{j}u;
       let seen#{j} = (vec4u(query#{j}) >= rows) & (vec4u(query#{j}) < end);
       let at#{j} = min(query#{j}, last_t) * HEADS + head;
       let p#{j} = select(vec4f(), exp(clamp(dots#{j} * sizes.scale - statistics[at#{j}].x, vec4f(-80.0), vec4f())), seen#{j});
-      weights[(4u * tx + #{j}u) * 8u + ty] = p#{j};
+      weights[0][#{COLS}u * tx + #{j}u][ty] = p#{j};
       dots#{j} = vec4f();
 #endfor
 #let GRADIENTS = 1
 #include "attention_tile_scores.wgsl"
-#for j in 0..4
-      weights[256u + (4u * tx + #{j}u) * 8u + ty] = p#{j} * (dots#{j} - statistics[at#{j}].y) * sizes.scale;
+#for j in 0..COLS
+      weights[1][#{COLS}u * tx + #{j}u][ty] = p#{j} * (dots#{j} - statistics[at#{j}].y) * sizes.scale;
 #endfor
 #let SUM = 0
 #let SOURCE = 2
@@ -67,9 +74,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for r in 0..4
   if (first_j + #{r}u < sizes.N) {
     let row = (first_j + #{r}u) * KV_HEADS + kv;
-#for c in 0..Math.ceil(HEAD_DIM / 32)
+#for c in 0..CHUNKS
     {
-      let d = #{32 * c}u + 4u * tx;
+      let d = #{32 * SPLIT * c}u + 4u * tx;
 #if VEC4
       if (d < D) {
         d_v[(row * D + d) / 4u] = sum0_#{c}_#{r};

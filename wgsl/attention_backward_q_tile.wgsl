@@ -1,5 +1,8 @@
 // Attention backward for q: p = exp(scale q k - lse), d_q = sum of p (d_o v - delta) scale k. One workgroup per TILE
 // queries of one head, keys in tiles. Any adapter. Grid: query tiles * HEADS. 12 KiB of workgroup memory.
+#if SUBGROUP_SIZE
+enable subgroup_size_control;
+#endif
 #include "attention_bindings.wgsl"
 #if VEC4
 @group(0) @binding(8) var<storage, read_write> d_q: array<vec4f>; // [N, HEADS, D / 4]
@@ -10,14 +13,17 @@
 #let WEIGHTS = 1
 #include "attention_tile.wgsl"
 
-@compute @workgroup_size(64)
+#if SUBGROUP_SIZE
+@subgroup_size(#{SUBGROUP_SIZE})
+#endif
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let index = wg.y * 32768u + wg.x;
   let head = index % HEADS;
   let kv = head / GROUP;
   let t0 = index / HEADS * TILE;
-  let tx = lane % 8u;
-  let ty = lane / 8u;
+  let tx = lane % TX;
+  let ty = lane / TX;
   let last_t = sizes.N - 1u;
   let last_j = sizes.queryRow + min(t0 + TILE - 1u, last_t);
   let first_t = t0 + 4u * ty;
@@ -31,28 +37,29 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   row_lse[#{r}] = statistics[query#{r}].x;
   row_delta[#{r}] = statistics[query#{r}].y;
 #endfor
-#for c in 0..Math.ceil(HEAD_DIM / 32)
+#for c in 0..CHUNKS
 #for r in 0..4
   var sum0_#{c}_#{r} = vec4f();
 #endfor
 #endfor
   let lowest = first_key(min(sizes.queryRow + t0, last_j));
   for (var j0 = lowest / TILE * TILE; j0 <= last_j; j0 += TILE) {
-#for j in 0..4
+    let tile_rows = min(TILE, last_j + 1u - j0);
+#for j in 0..COLS
     var dots#{j} = vec4f();
 #endfor
 #let GRADIENTS = 0
 #include "attention_tile_scores.wgsl"
-#for j in 0..4
-    let key#{j} = vec4u(j0 + 4u * tx + #{j}u);
+#for j in 0..COLS
+    let key#{j} = vec4u(j0 + #{COLS}u * tx + #{j}u);
     let seen#{j} = (key#{j} >= first) & (key#{j} <= rows);
     let p#{j} = exp(clamp(dots#{j} * sizes.scale - row_lse, vec4f(-80.0), vec4f()));
     dots#{j} = vec4f();
 #endfor
 #let GRADIENTS = 1
 #include "attention_tile_scores.wgsl"
-#for j in 0..4
-    weights[(4u * tx + #{j}u) * 8u + ty] = select(vec4f(), p#{j} * (dots#{j} - row_delta) * sizes.scale, seen#{j});
+#for j in 0..COLS
+    weights[0][#{COLS}u * tx + #{j}u][ty] = select(vec4f(), p#{j} * (dots#{j} - row_delta) * sizes.scale, seen#{j});
 #endfor
 #let SUM = 0
 #let SOURCE = 1
@@ -61,9 +68,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for r in 0..4
   if (first_t + #{r}u < sizes.N) {
     let row = (first_t + #{r}u) * HEADS + head;
-#for c in 0..Math.ceil(HEAD_DIM / 32)
+#for c in 0..CHUNKS
     {
-      let d = #{32 * c}u + 4u * tx;
+      let d = #{32 * SPLIT * c}u + 4u * tx;
 #if VEC4
       if (d < D) {
         d_q[(row * D + d) / 4u] = sum0_#{c}_#{r};

@@ -9,6 +9,7 @@ struct Sizes {
   N: u32,
   queryRow: u32, // stream row of the first query
   window: u32,
+  headDim: u32,
   scale: f32,
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;

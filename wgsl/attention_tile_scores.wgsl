@@ -1,12 +1,12 @@
 // Part of the tiled attention kernels: dots(j)[i] = dot of row i and column j of the lane, over the whole head.
 // Queries t0 .. and keys j0 ..; q and k, or with GRADIENTS d_o and v. Rows are queries, or with KEY_ROWS keys.
-  for (var d0 = 0u; d0 < D; d0 += DEPTH) {
+  for (var d0 = 0u; d0 < sizes.headDim; d0 += DEPTH) {
     workgroupBarrier();
     {
-      let first = (lane / 4u) % 8u * 4u;
-      let d = d0 + lane % 4u * 4u;
+      let first = lane / DEPTH_QUADS % 8u * 4u;
+      let d = d0 + lane % DEPTH_QUADS * 4u;
       var four: mat4x4f;
-      if (lane < 32u) {
+      if (lane < #{32 * SPLIT}u) {
 #for i in 0..4
 #if GRADIENTS
         four[#{i}] = load_d_o((min(t0 + first + #{i}u, last_t) * HEADS + head) * D, d);
@@ -24,17 +24,27 @@
 #endfor
       }
       let columns = transpose(four);
-      let at = lane / 32u * 128u + lane % 4u * 32u + first / 4u;
 #for i in 0..4
-      operands[at + #{8 * i}u] = columns[#{i}];
+      operands[lane / #{32 * SPLIT}u][lane % DEPTH_QUADS][#{i}][first / 4u] = columns[#{i}];
 #endfor
     }
     workgroupBarrier();
-    for (var d = 0u; d < DEPTH; d++) {
-      let rows = operands[#{KEY_ROWS ? 128 : 0}u + d * 8u + ty];
-      let columns = operands[#{KEY_ROWS ? 0 : 128}u + d * 8u + tx];
+    let quads = min(DEPTH_QUADS, (sizes.headDim - d0 + 3u) / 4u);
+    for (var d = 0u; d < quads; d++) {
+#for u in 0..4
+      {
+        let rows = operands[#{KEY_ROWS ? 1 : 0}][d][#{u}][ty];
+#if COLS == 4
+        let columns = operands[#{KEY_ROWS ? 0 : 1}][d][#{u}][tx];
 #for j in 0..4
-      dots#{j} += rows * columns[#{j}];
+        dots#{j} = fma(rows, vec4f(columns[#{j}]), dots#{j});
+#endfor
+#else
+#for j in 0..COLS
+        dots#{j} = fma(rows, vec4f(operands[#{KEY_ROWS ? 0 : 1}][d][#{u}][tx / #{SPLIT}u][tx % #{SPLIT}u * #{COLS}u + #{j}u]), dots#{j});
+#endfor
+#endif
+      }
 #endfor
     }
   }

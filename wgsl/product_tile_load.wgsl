@@ -35,39 +35,63 @@ fn load_w(row: u32, column: u32, length: u32) -> vec4f {
 }
 
 // Four rows by four terms, turned so that a vec4 holds four rows at one depth.
-fn store_x(group: u32, k: u32, rows: mat4x4f) {
+fn store_x(group: u32, quad: u32, rows: mat4x4f) {
   let turned = transpose(rows);
 #for i in 0..4
-  x_tile[(k + #{i}u) * ROW_GROUPS + group] = turned[#{i}];
+  x_tile[quad][#{i}][group] = turned[#{i}];
 #endfor
 }
 #if !BACKWARD
 
-fn store_w(group: u32, k: u32, rows: mat4x4f) {
+fn store_w(group: u32, quad: u32, rows: mat4x4f) {
   let turned = transpose(rows);
 #for i in 0..4
-  w_tile[(k + #{i}u) * COLUMN_GROUPS + group] = turned[#{i}];
+  w_tile[quad][#{i}][group] = turned[#{i}];
 #endfor
 }
 #endif
 
 fn stage(lane: u32, row0: u32, column0: u32, k0: u32) {
-  for (var i = lane; i < ROW_GROUPS * DEPTH_QUADS; i += THREADS) {
-    let row = row0 + i % ROW_GROUPS * 4u;
-    let k = i / ROW_GROUPS * 4u;
-    store_x(i % ROW_GROUPS, k, mat4x4f(load_x(row, k0 + k), load_x(row + 1u, k0 + k), load_x(row + 2u, k0 + k), load_x(row + 3u, k0 + k)));
+#for s in 0..Math.ceil(THREAD_ROWS * ROW_QUADS * DEPTH / 4 / (THREAD_COLUMNS * THREAD_ROWS))
+  {
+    let i = lane + #{s * THREAD_COLUMNS * THREAD_ROWS}u;
+#if THREAD_ROWS * ROW_QUADS * DEPTH / 4 % (THREAD_COLUMNS * THREAD_ROWS) != 0
+    if (i < #{THREAD_ROWS * ROW_QUADS * DEPTH / 4}u)
+#endif
+    {
+      let row = row0 + i % ROW_GROUPS * 4u;
+      let k = i / ROW_GROUPS * 4u;
+      store_x(i % ROW_GROUPS, i / ROW_GROUPS, mat4x4f(load_x(row, k0 + k), load_x(row + 1u, k0 + k), load_x(row + 2u, k0 + k), load_x(row + 3u, k0 + k)));
+    }
   }
+#endfor
 #if BACKWARD
-  for (var i = lane; i < DEPTH * COLUMN_GROUPS; i += THREADS) {
-    w_tile[i] = load_w(k0 + i / COLUMN_GROUPS, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
+#for s in 0..Math.ceil(THREAD_COLUMNS * COLUMN_QUADS * DEPTH / (THREAD_COLUMNS * THREAD_ROWS))
+  {
+    let i = lane + #{s * THREAD_COLUMNS * THREAD_ROWS}u;
+#if THREAD_COLUMNS * COLUMN_QUADS * DEPTH % (THREAD_COLUMNS * THREAD_ROWS) != 0
+    if (i < #{THREAD_COLUMNS * COLUMN_QUADS * DEPTH}u)
+#endif
+    {
+      w_tile[i / COLUMN_GROUPS / 4u][i / COLUMN_GROUPS % 4u][i % COLUMN_GROUPS] = load_w(k0 + i / COLUMN_GROUPS, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
+    }
   }
+#endfor
 #else
-  for (var i = lane; i < COLUMN_GROUPS * DEPTH_QUADS; i += THREADS) {
-    let row = column0 + i % COLUMN_GROUPS * 4u;
-    let k = i / COLUMN_GROUPS * 4u;
-    store_w(i % COLUMN_GROUPS, k, mat4x4f(
-      load_w(row, k0 + k, sizes.K), load_w(row + 1u, k0 + k, sizes.K), load_w(row + 2u, k0 + k, sizes.K), load_w(row + 3u, k0 + k, sizes.K)));
+#for s in 0..Math.ceil(THREAD_COLUMNS * COLUMN_QUADS * DEPTH / 4 / (THREAD_COLUMNS * THREAD_ROWS))
+  {
+    let i = lane + #{s * THREAD_COLUMNS * THREAD_ROWS}u;
+#if THREAD_COLUMNS * COLUMN_QUADS * DEPTH / 4 % (THREAD_COLUMNS * THREAD_ROWS) != 0
+    if (i < #{THREAD_COLUMNS * COLUMN_QUADS * DEPTH / 4}u)
+#endif
+    {
+      let row = column0 + i % COLUMN_GROUPS * 4u;
+      let k = i / COLUMN_GROUPS * 4u;
+      store_w(i % COLUMN_GROUPS, i / COLUMN_GROUPS, mat4x4f(
+        load_w(row, k0 + k, sizes.K), load_w(row + 1u, k0 + k, sizes.K), load_w(row + 2u, k0 + k, sizes.K), load_w(row + 3u, k0 + k, sizes.K)));
+    }
   }
+#endfor
 #endif
 }
 #if LOWRANK
@@ -83,22 +107,46 @@ fn load_b(row: u32, column: u32, length: u32) -> vec4f {
 }
 
 fn stage_low(lane: u32, row0: u32, column0: u32, r0: u32) {
-  for (var i = lane; i < ROW_GROUPS * DEPTH_QUADS; i += THREADS) {
-    let row = row0 + i % ROW_GROUPS * 4u;
-    let r = i / ROW_GROUPS * 4u;
-    store_x(i % ROW_GROUPS, r, mat4x4f(load_p(row, r0 + r), load_p(row + 1u, r0 + r), load_p(row + 2u, r0 + r), load_p(row + 3u, r0 + r)));
+#for s in 0..Math.ceil(THREAD_ROWS * ROW_QUADS * DEPTH / 4 / (THREAD_COLUMNS * THREAD_ROWS))
+  {
+    let i = lane + #{s * THREAD_COLUMNS * THREAD_ROWS}u;
+#if THREAD_ROWS * ROW_QUADS * DEPTH / 4 % (THREAD_COLUMNS * THREAD_ROWS) != 0
+    if (i < #{THREAD_ROWS * ROW_QUADS * DEPTH / 4}u)
+#endif
+    {
+      let row = row0 + i % ROW_GROUPS * 4u;
+      let r = i / ROW_GROUPS * 4u;
+      store_x(i % ROW_GROUPS, i / ROW_GROUPS, mat4x4f(load_p(row, r0 + r), load_p(row + 1u, r0 + r), load_p(row + 2u, r0 + r), load_p(row + 3u, r0 + r)));
+    }
   }
+#endfor
 #if BACKWARD
-  for (var i = lane; i < DEPTH * COLUMN_GROUPS; i += THREADS) {
-    w_tile[i] = load_b(r0 + i / COLUMN_GROUPS, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
+#for s in 0..Math.ceil(THREAD_COLUMNS * COLUMN_QUADS * DEPTH / (THREAD_COLUMNS * THREAD_ROWS))
+  {
+    let i = lane + #{s * THREAD_COLUMNS * THREAD_ROWS}u;
+#if THREAD_COLUMNS * COLUMN_QUADS * DEPTH % (THREAD_COLUMNS * THREAD_ROWS) != 0
+    if (i < #{THREAD_COLUMNS * COLUMN_QUADS * DEPTH}u)
+#endif
+    {
+      w_tile[i / COLUMN_GROUPS / 4u][i / COLUMN_GROUPS % 4u][i % COLUMN_GROUPS] = load_b(r0 + i / COLUMN_GROUPS, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
+    }
   }
+#endfor
 #else
-  for (var i = lane; i < COLUMN_GROUPS * DEPTH_QUADS; i += THREADS) {
-    let row = column0 + i % COLUMN_GROUPS * 4u;
-    let r = i / COLUMN_GROUPS * 4u;
-    store_w(i % COLUMN_GROUPS, r, mat4x4f(
-      load_b(row, r0 + r, sizes.rank), load_b(row + 1u, r0 + r, sizes.rank), load_b(row + 2u, r0 + r, sizes.rank), load_b(row + 3u, r0 + r, sizes.rank)));
+#for s in 0..Math.ceil(THREAD_COLUMNS * COLUMN_QUADS * DEPTH / 4 / (THREAD_COLUMNS * THREAD_ROWS))
+  {
+    let i = lane + #{s * THREAD_COLUMNS * THREAD_ROWS}u;
+#if THREAD_COLUMNS * COLUMN_QUADS * DEPTH / 4 % (THREAD_COLUMNS * THREAD_ROWS) != 0
+    if (i < #{THREAD_COLUMNS * COLUMN_QUADS * DEPTH / 4}u)
+#endif
+    {
+      let row = column0 + i % COLUMN_GROUPS * 4u;
+      let r = i / COLUMN_GROUPS * 4u;
+      store_w(i % COLUMN_GROUPS, i / COLUMN_GROUPS, mat4x4f(
+        load_b(row, r0 + r, sizes.rank), load_b(row + 1u, r0 + r, sizes.rank), load_b(row + 2u, r0 + r, sizes.rank), load_b(row + 3u, r0 + r, sizes.rank)));
+    }
   }
+#endfor
 #endif
 }
 #endif

@@ -11,48 +11,7 @@ var<workgroup> partial: array<vec4f, #{LANES * ROWS}>; // [LANES, ROWS] four col
 #include "nf4_levels.wgsl"
 var<workgroup> levels: array<f32, 16>;
 #endif
-
-// W[column, k .. k + 7], k a multiple of 8.
-fn load_eight(column: u32, k: u32) -> mat2x4f {
-  let at = column * sizes.K + k;
-#if NF4
-#if ALIGNED
-  let word = codes[at / 8u];
-#else
-  let word = codes[column * ((sizes.K + 7u) / 8u) + k / 8u];
-#endif
-  let low = vec4f(levels[(word >> 4u) & 15u], levels[word & 15u], levels[(word >> 12u) & 15u], levels[(word >> 8u) & 15u]);
-  let high = vec4f(levels[(word >> 20u) & 15u], levels[(word >> 16u) & 15u], levels[word >> 28u], levels[(word >> 24u) & 15u]);
-#if ALIGNED
-  return mat2x4f(low, high) * block_scale(at / #{BLOCK}u);
-#else
-  // A block has at least eight terms: two blocks meet here at most.
-  let first = block_scale(at / #{BLOCK}u);
-  let second = block_scale((at + 7u) / #{BLOCK}u);
-  let rest = #{BLOCK}u - at % #{BLOCK}u; // terms that are in the first block
-  return mat2x4f(
-    low * select(vec4f(second), vec4f(first), vec4u(0u, 1u, 2u, 3u) < vec4u(rest)),
-    high * select(vec4f(second), vec4f(first), vec4u(4u, 5u, 6u, 7u) < vec4u(rest)));
-#endif
-#elif (BF16 || F16) && W_VEC4
-  let words = values[at / 8u];
-  return mat2x4f(vec4f(unpack(words.x), unpack(words.y)), vec4f(unpack(words.z), unpack(words.w)));
-#elif BF16 || F16
-#for i in 0..5
-  let pair#{i} = unpack(values[at / 2u + #{i}u]);
-#endfor
-  if ((at & 1u) != 0u) {
-    return mat2x4f(vec4f(pair0.y, pair1, pair2.x), vec4f(pair2.y, pair3, pair4.x));
-  }
-  return mat2x4f(vec4f(pair0, pair1), vec4f(pair2, pair3));
-#elif W_VEC4
-  return mat2x4f(values[at / 4u], values[at / 4u + 1u]);
-#else
-  return mat2x4f(
-    vec4f(values[at], values[at + 1u], values[at + 2u], values[at + 3u]),
-    vec4f(values[at + 4u], values[at + 5u], values[at + 6u], values[at + 7u]));
-#endif
-}
+#include "product_load_eight.wgsl"
 
 @compute @workgroup_size(#{LANES})
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -82,7 +41,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endif
   for (var k = lane_k * 8u; k < sizes.K; k += LANES_K * 8u) {
 #for c in 0..4
-    let w#{c} = load_eight(column#{c}, k);
+    let w#{c} = load_eight(column#{c}, k, sizes.K);
 #endfor
 #for r in 0..ROWS
     {

@@ -89,7 +89,7 @@ export interface ForwardTensors {
 export function productCall(
   linear: Linear,
   t: ForwardTensors,
-  s: { readonly N: number; readonly yRow?: number },
+  s: { readonly N: number; readonly yRow?: number; readonly half?: boolean },
 ): Call {
   const { adapter } = linear;
   return callProductForward(
@@ -131,6 +131,8 @@ export function backwardCalls(
     /** Tells the chunk's own tensors from those of other chunks. */
     readonly name: string;
     readonly accumulate?: boolean;
+    /** The product with W may round its inputs to f16. */
+    readonly half?: boolean;
   },
 ): readonly Call[] {
   const { adapter } = linear;
@@ -182,7 +184,12 @@ export function backwardCalls(
       callProductBackward(
         `${linear.path} dX`,
         { e, weight: linear.weight, dx: t.dx, ...(adapter && q && { q, a: adapter.parameters.a }) },
-        { N, ...(adapter && { rank: adapter.rank }), ...(s.accumulate && { accumulate: true }) },
+        {
+          N,
+          ...(adapter && { rank: adapter.rank }),
+          ...(s.accumulate && { accumulate: true }),
+          ...(s.half && { half: true }),
+        },
       ),
     );
   }

@@ -10,7 +10,6 @@ interface Unsupported {
 }
 
 export const UNSUPPORTED: readonly Unsupported[] = [
-  { key: "compute_dtype", isAsked: (c) => c.compute_dtype === "f16", instead: "use f32 or auto" },
   { key: "dropout", isAsked: (c) => c.dropout > 0, instead: "use 0" },
 ];
 

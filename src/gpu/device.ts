@@ -10,6 +10,8 @@ export interface OpenOptions {
   readonly adapter?: string | undefined;
   /** Dawn backend; `null` compiles and validates with no driver. */
   readonly backend?: "null" | undefined;
+  /** More of Dawn's toggles, for measuring. */
+  readonly dawnFeatures?: readonly string[];
 }
 
 /** Holds Dawn's instance: if it is collected while the device lives, the process crashes. */
@@ -108,10 +110,8 @@ async function findAdapter(instance: GPU, wanted: string | undefined): Promise<G
 export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const create = await loadDawn();
   const wanted = options.adapter ?? process.env["QDORA_ADAPTER"];
-  const flags = [
-    "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
-    "disable-dawn-features=timestamp_quantization",
-  ];
+  const toggles = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia", ...(options.dawnFeatures ?? [])];
+  const flags = [`enable-dawn-features=${toggles.join()}`, "disable-dawn-features=timestamp_quantization"];
   if (options.backend) flags.push(`backend=${options.backend}`);
   // A name is also tried as Dawn's own choice, which reaches second adapters.
   const named =

@@ -6,9 +6,9 @@ import { grid1d, option, size, type Access, type Call, type Kernel } from "../pr
 import type { Tensor } from "../program/tensor.js";
 import { attentionOptions, visiblePairs } from "./attention_forward.js";
 import { groupedQueries, readableHeads, softwareAttention } from "./attention_software.js";
+import { attentionTile, TILE } from "./attention_tile.js";
 import { attentionBackwardKvTwin, attentionBackwardQTwin, attentionDeltaTwin } from "./attention_twin.js";
 
-const TILE = 32;
 const DELTA_LANES = 64;
 
 export const attentionDelta: Kernel = {
@@ -54,7 +54,11 @@ export const attentionBackwardQ: Kernel = {
       name: "tile",
       file: "attention_backward_q_tile.wgsl",
       accepts: readableHeads,
-      defines: (call) => ({ ...call.options, BACKWARD: true }),
+      defines: (call, traits) => ({
+        ...call.options,
+        BACKWARD: true,
+        ...attentionTile(call, traits, 1, true),
+      }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
     },
   ],
@@ -74,7 +78,11 @@ export const attentionBackwardKv: Kernel = {
       name: "tile",
       file: "attention_backward_kv_tile.wgsl",
       accepts: readableHeads,
-      defines: (call) => ({ ...call.options, BACKWARD: true }),
+      defines: (call, traits) => ({
+        ...call.options,
+        BACKWARD: true,
+        ...attentionTile(call, traits, 2, true),
+      }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "KV_HEADS")),
     },
   ],
@@ -135,7 +143,7 @@ function backwardCall(
     kernel,
     label,
     tensors,
-    sizes: { N: s.N, queryRow: s.queryRow ?? 0, scale: s.scale, window: s.window },
+    sizes: { N: s.N, queryRow: s.queryRow ?? 0, scale: s.scale, window: s.window, headDim: s.headDim },
     options: attentionOptions(s, tensors["k"]),
   };
 }

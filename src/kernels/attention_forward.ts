@@ -2,10 +2,8 @@
 import { grid1d, option, size, type Call, type Defines, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 import { groupedQueries, readableHeads, softwareAttention } from "./attention_software.js";
+import { attentionTile, TILE } from "./attention_tile.js";
 import { attentionForwardTwin } from "./attention_twin.js";
-
-/** Queries and keys of a tile, see attention_tile_scores.wgsl. */
-const TILE = 32;
 
 /** Pairs of query and key if the whole stream were one sequence: an upper bound. */
 export function visiblePairs(call: Call, queryRow: number): number {
@@ -52,7 +50,7 @@ export const attentionForward: Kernel = {
       name: "tile",
       file: "attention_forward_tile.wgsl",
       accepts: (call) => !isShort(call) && readableHeads(call),
-      defines: (call) => ({ ...call.options }),
+      defines: (call, traits) => ({ ...call.options, ...attentionTile(call, traits, 1, false) }),
       grid: (call) => grid1d(Math.ceil(size(call, "N") / TILE) * option(call, "HEADS")),
     },
   ],
@@ -98,7 +96,7 @@ export function callAttentionForward(
     readonly window: number;
   },
 ): Call {
-  const { heads: _heads, kvHeads: _kvHeads, headDim: _headDim, ...sizes } = s;
+  const { heads: _heads, kvHeads: _kvHeads, ...sizes } = s;
   return {
     kernel: attentionForward,
     label,

@@ -5,6 +5,7 @@
  */
 import { size, type Access, type Call, type Cost, type Defines, type Kernel } from "../program/kernel.js";
 import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
+import { matrixVariant } from "./product_matrix.js";
 import { softwareVariant } from "./product_software.js";
 import { tileVariant } from "./product_tile.js";
 import { productTwin } from "./product_twin.js";
@@ -25,7 +26,7 @@ function productKernel(name: string, yAccess: Access): Kernel {
       residual: "read",
       y: yAccess,
     },
-    variants: [softwareVariant, vectorVariant, tileVariant],
+    variants: [softwareVariant, vectorVariant, matrixVariant, tileVariant],
     twin: productTwin,
     cost: productCost,
   };
@@ -90,6 +91,7 @@ function checkRows(label: string, t: Tensor, rows: number, stride: number): void
  * @param t.scale_bias [out, 2] f32: g, bias; or [out, 1]: g
  * @param t.residual [N, out] f32
  * @param s.yStride row length of y, default `out`
+ * @param s.half whether x, W, p and b may be rounded to f16 (sums stay f32)
  */
 export function callProductForward(
   label: string,
@@ -109,6 +111,7 @@ export function callProductForward(
     readonly yRow?: number;
     readonly yColumn?: number;
     readonly yStride?: number;
+    readonly half?: boolean;
   },
 ): Call {
   const { weight, x, y, p, b, scale_bias, residual } = t;
@@ -146,6 +149,7 @@ export function callProductForward(
       SCALE_BIAS: scale_bias !== undefined,
       SCALE_ONLY: scale_bias?.shape[1] === 1,
       RESIDUAL: residual !== undefined,
+      ...(s.half && { HALF: true }),
     },
   };
 }
@@ -157,6 +161,7 @@ export function callProductForward(
  * @param t.q [N, rank] f32, already times the LoRA scaling
  * @param t.a [rank, in] f32
  * @param s.eStride row length of e, default `out`
+ * @param s.half whether e, W, q and a may be rounded to f16 (sums stay f32)
  */
 export function callProductBackward(
   label: string,
@@ -175,6 +180,7 @@ export function callProductBackward(
     readonly eStride?: number;
     readonly dxRow?: number;
     readonly accumulate?: boolean;
+    readonly half?: boolean;
   },
 ): Call {
   const { weight, e, dx, q, a } = t;
@@ -207,6 +213,12 @@ export function callProductBackward(
     label,
     tensors: { x: e, ...weightTensors(weight), y: dx, ...(hasLowrank && { p: q, b: a }) },
     sizes,
-    options: { ...weightOptions(weight), BACKWARD: true, LOWRANK: hasLowrank, ADD: s.accumulate === true },
+    options: {
+      ...weightOptions(weight),
+      BACKWARD: true,
+      LOWRANK: hasLowrank,
+      ADD: s.accumulate === true,
+      ...(s.half && { HALF: true }),
+    },
   };
 }

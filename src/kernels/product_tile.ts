@@ -1,17 +1,24 @@
 /** Products for any GPU: register tiles over workgroup memory, no features needed. */
+import type { AdapterTraits } from "../gpu/traits.js";
 import { size, type Call, type Defines, type Variant } from "../program/kernel.js";
 import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import { smallestSubgroup } from "./subgroup_size.js";
 
-const DEPTH = 16;
-/**
- * 64 x 64 results by 128 invocations, 4 x 8 each. Mesa 26.1 takes 64 registers on NVIDIA and 64 to 96 on AMD without
- * spills; on Intel, at 16 lanes, about 55 spills, most of them after the loop. 4 x 4 each does not spill there but is slower.
- */
-const SHAPE = { THREAD_COLUMNS: 8, THREAD_ROWS: 16, ROW_QUADS: 1, COLUMN_QUADS: 2, DEPTH };
+/** 128 invocations, eight columns each; 8 KiB of workgroup memory, or 12 with eight rows each. */
+const SHAPE = { THREAD_COLUMNS: 8, THREAD_ROWS: 16, COLUMN_QUADS: 2, DEPTH: 16 };
 
-const defines = (call: Call): Defines => ({
+/** Vendors whose compilers were seen to keep 8 x 8 sums per invocation in registers. Intel's spills: 4 x 8 there and elsewhere. */
+const WIDE_REGISTERS = ["nvidia", "amd"];
+
+/** Rows of an invocation in fours: tall tiles share a decoded weight among more tokens, where there are so many. */
+const rowQuads = (call: Call, traits: AdapterTraits): number =>
+  WIDE_REGISTERS.includes(traits.vendor) && size(call, "N") > 4 * SHAPE.THREAD_ROWS ? 2 : 1;
+
+const defines = (call: Call, traits: AdapterTraits): Defines => ({
   ...call.options,
   ...SHAPE,
+  ROW_QUADS: rowQuads(call, traits),
+  SUBGROUP_SIZE: smallestSubgroup(traits),
   X_VEC4: hasVec4Rows(call),
   W_VEC4: hasVec4Weights(call),
   B_VEC4: hasVec4Low(call),
@@ -23,9 +30,9 @@ export const tileVariant: Variant = {
   file: "product_tile.wgsl",
   accepts: () => true,
   defines,
-  grid: (call) => [
+  grid: (call, d) => [
     Math.ceil(size(call, "M") / (4 * SHAPE.THREAD_COLUMNS * SHAPE.COLUMN_QUADS)),
-    Math.ceil(size(call, "N") / (4 * SHAPE.THREAD_ROWS * SHAPE.ROW_QUADS)),
+    Math.ceil(size(call, "N") / (4 * SHAPE.THREAD_ROWS * Number(d["ROW_QUADS"]))),
     1,
   ],
 };

@@ -95,7 +95,7 @@ export class LayerWalk {
   /** y = the module's output (+ residual). */
   product(role: Role, x: Tensor, y: Tensor, c: Chunk, residual?: Tensor): Call {
     const t = { x, p: this.p(role, c), y, ...(residual && { residual }) };
-    return productCall(this.w.linears[role], t, { N: c.N });
+    return productCall(this.w.linears[role], t, { N: c.N, half: this.ctx.storage.halfProducts });
   }
 
   linear(role: Role, name: Activation, x: Tensor, y: Tensor, c: Chunk, residual?: Tensor): void {

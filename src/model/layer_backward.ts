@@ -85,7 +85,7 @@ function lowerHalfBackward(
   const [x, unpacking] = checkpoints.rows(w.layer, c, "for the lower half");
   calls.push(...unpacking);
   const a = lowerHalf(walk, x, c);
-  const s = { N: c.N, capacity: c.rows, name: `[${c.first}]` };
+  const s = { N: c.N, capacity: c.rows, name: `[${c.first}]`, half: ctx.storage.halfProducts };
   const d = chunkRows(gradient, c);
   const dAct = walk.work("d_act", F, c);
   const exact = checkpoints.exact(w.layer + 1, c);
@@ -204,7 +204,7 @@ function upperHalfBackward(
   const h = inputNorm(walk, x, c, "for backward");
   const dH = walk.work("d_h", D, c);
   const into = needsInput ? { dx: dH } : {};
-  const s = { N: c.N, capacity: c.rows, name: `[${c.first}]` };
+  const s = { N: c.N, capacity: c.rows, name: `[${c.first}]`, half: ctx.storage.halfProducts };
   const more = { ...s, accumulate: true };
   const [dQRaw, qRaw] = dRaw("q", dQ, arch.heads, w.qNorm);
   calls.push(...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, ...into }, s));

@@ -120,19 +120,20 @@ export function embeddingCalls(model: ModelTensors, tokens: Tensor, x: Tensor, N
   );
 }
 
-/** logits of `rows` tokens from token `row` on. */
+/** logits of `rows` tokens from token `row` on. `half`: the product may round its inputs to f16. */
 export function logitsCalls(
   model: ModelTensors,
   hn: Tensor,
   logits: Tensor,
   rows: number,
   row: number,
+  half = false,
 ): readonly Call[] {
   return model.head.map(({ firstRow, weight }) =>
     callProductForward(
       "head",
       { x: hn, weight, y: logits },
-      { N: rows, xRow: row, yColumn: firstRow, yStride: model.arch.vocab },
+      { N: rows, xRow: row, yColumn: firstRow, yStride: model.arch.vocab, half },
     ),
   );
 }
@@ -150,6 +151,7 @@ function headCalls(
 ): readonly Call[] {
   const { vocab: V, hidden: D, normEps: eps } = model.arch;
   const { N, capacity } = ctx;
+  const half = ctx.storage.halfProducts;
   const size = logitsRows(model.arch, capacity);
   const logits = tensor("logits", [size, V], "f32", "logits");
   const calls: Call[] = [];
@@ -161,7 +163,7 @@ function headCalls(
     const loss = { logits, labels: stream.labels, token_loss: stream.tokenLoss };
     const lossSizes = { N: live, V, row: first };
     calls.push(callRmsNormForward("final norm", { x: input, weight, y: hn }, norm));
-    calls.push(...logitsCalls(model, hn, logits, live, 0));
+    calls.push(...logitsCalls(model, hn, logits, live, 0, half));
     if (!gradient) {
       calls.push(callCrossEntropyForward("loss", loss, lossSizes));
       continue;
@@ -174,7 +176,7 @@ function headCalls(
         callProductBackward(
           "head dX",
           { e: logits, weight: part, dx: dHn },
-          { N: live, eColumn: firstRow, eStride: V, ...more },
+          { N: live, eColumn: firstRow, eStride: V, half, ...more },
         ),
       );
     }

@@ -10,7 +10,7 @@ import type { Architecture } from "./config.js";
 
 export type ActivationType = "f32" | "bf16";
 
-/** How activations are stored between the calls that make and use them; kernels compute in f32. */
+/** How activations are stored between the calls that make and use them, and what products may round. */
 export interface StreamStorage {
   /** Tokens of a chunk: a multiple of 128, or at least the capacity. */
   readonly chunk: number;
@@ -21,6 +21,8 @@ export interface StreamStorage {
   readonly checkpointPlace: "gpu" | "host";
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
+  /** Products with frozen weights may round their inputs to f16, where the adapter has matrix units; sums stay f32. */
+  readonly halfProducts: boolean;
 }
 
 /** Everything f32, whole and on the GPU. */
@@ -30,6 +32,7 @@ export const PLAIN_STORAGE: StreamStorage = {
   checkpoint: "f32",
   checkpointPlace: "gpu",
   hostEmbedding: false,
+  halfProducts: false,
 };
 
 /** Tokens `first` and following of the stream. */

@@ -18,7 +18,7 @@ export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
 /** Bumped when kernels change so much that old measurements mislead. */
-const CACHE_VERSION = 2;
+const CACHE_VERSION = 3;
 
 /** Calls of one class run the same code on the same sizes; where in a tensor they start makes no difference. */
 export function callClass(call: Call): string {

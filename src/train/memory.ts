@@ -114,6 +114,7 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
       checkpoint: asked === "auto" ? (rounds ? "bf16" : "f32") : asked,
       checkpointPlace: settings.checkpoint_place === "host" ? "host" : "gpu",
       hostEmbedding: !arch.tied || settings.quant_head !== "none",
+      halfProducts: settings.compute_dtype === "f16",
     },
     residentLayers:
       streamed === "all" ? 0 : streamed === "auto" ? arch.layers : Math.max(0, arch.layers - streamed),

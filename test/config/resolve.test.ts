@@ -226,7 +226,6 @@ describe("resolveFinetuneConfig", () => {
 
   it("refuses what this version cannot do, all of the list", async () => {
     const asked: Record<string, unknown> = {
-      compute_dtype: "f16",
       dropout: 0.1,
     };
     for (const { key } of UNSUPPORTED) {

@@ -58,7 +58,6 @@ const ADAPTERS: readonly (readonly [string, Partial<AdapterTraits>])[] = [
           subgroupMinSize: size,
           subgroupMaxSize: size,
           maxWorkgroupInvocations: 1024,
-          maxWorkgroupBytes: 32768,
         },
       ] as const,
   ),

@@ -1,146 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Pipelines } from "../../src/gpu/pipelines.js";
-import { callProductBackward, callProductForward } from "../../src/kernels/product.js";
-import type { Call, NumberArray } from "../../src/program/kernel.js";
-import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
-import { testWeight, type TestFormat } from "./product_data.js";
+import type { NumberArray } from "../../src/program/kernel.js";
+import { compareWithTwin, expectClose, finiteDifference, randomF32, useGpu } from "./harness.js";
+import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
 
 const context = useGpu();
 
 /** Sums of up to 1536 rounded products against f64: about sqrt(1536) * 2^-24 of the largest result; 1e-6 was seen. */
 const TOLERANCE = 3e-6;
-
-interface Extras {
-  readonly rank?: number;
-  readonly scaleBias?: boolean | "scale";
-  readonly residual?: boolean;
-  /** x and y start in the middle of larger tensors. */
-  readonly offsets?: boolean;
-  readonly accumulate?: boolean;
-  readonly blockSize?: number;
-}
-
-interface Case extends Extras {
-  readonly format: TestFormat;
-  readonly N: number;
-  readonly out: number;
-  readonly in: number;
-}
-
-function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
-  const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
-  const rank = c.rank ?? 0;
-  const place = c.offsets ? { xRow: 3, yRow: 2, yColumn: 5, yStride: c.out + 9 } : {};
-  const x = given("x", [c.N + (c.offsets ? 4 : 0), c.in]);
-  const y = given("y", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
-  const call = callProductForward(
-    "test",
-    {
-      x,
-      weight,
-      y,
-      ...(rank > 0 && { p: given("p", [c.N, rank]), b: given("b", [c.out, rank]) }),
-      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, c.scaleBias === "scale" ? 1 : 2]) }),
-      ...(c.residual && { residual: given("residual", [c.N, c.out]) }),
-    },
-    { N: c.N, rank, ...place },
-  );
-  return {
-    call,
-    data: {
-      ...data,
-      x: randomF32(x.shape[0]! * c.in, 1),
-      p: randomF32(c.N * rank, 2),
-      b: randomF32(c.out * rank, 3),
-      scale_bias: randomF32((c.scaleBias === "scale" ? 1 : 2) * c.out, 4),
-      residual: randomF32(c.N * c.out, 5),
-      y: randomF32(y.shape[0]! * y.shape[1]!, 6),
-    },
-  };
-}
-
-function backward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
-  const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
-  const rank = c.rank ?? 0;
-  const place = c.offsets ? { eRow: 2, eColumn: 5, eStride: c.out + 9, dxRow: 3 } : {};
-  const e = given("e", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
-  const dx = given("dx", [c.N + (c.offsets ? 4 : 0), c.in]);
-  const call = callProductBackward(
-    "test",
-    { e, weight, dx, ...(rank > 0 && { q: given("q", [c.N, rank]), a: given("a", [rank, c.in]) }) },
-    { N: c.N, rank, ...place, ...(c.accumulate && { accumulate: true }) },
-  );
-  return {
-    call,
-    data: {
-      ...data,
-      x: randomF32(e.shape[0]! * e.shape[1]!, 1),
-      p: randomF32(c.N * rank, 2),
-      b: randomF32(rank * c.in, 3),
-      y: randomF32(dx.shape[0]! * c.in, 6),
-    },
-  };
-}
-
-const describeCase = (c: Case): string =>
-  `${c.format}, N ${c.N}, ${c.in} -> ${c.out}` +
-  Object.entries(c)
-    .filter(([k]) => !["format", "N", "in", "out"].includes(k))
-    .map(([k, v]) => `, ${k} ${v}`)
-    .join("");
-
-/** The software variant takes aligned shapes only: rows of whole words, vectors and blocks. */
-const CASES: readonly (Case & { readonly software: boolean })[] = [
-  { format: "nf4", N: 33, in: 576, out: 192, software: true },
-  { format: "nf4", N: 65, in: 192, out: 100, rank: 16, software: true },
-  {
-    format: "nf4 nested",
-    N: 7,
-    in: 64,
-    out: 65,
-    rank: 5,
-    scaleBias: "scale",
-    residual: true,
-    offsets: true,
-    software: true,
-  },
-  { format: "nf4 nested", N: 1, in: 1536, out: 64, rank: 8, software: true },
-  {
-    format: "nf4 nested",
-    N: 33,
-    in: 128,
-    out: 576,
-    blockSize: 128,
-    scaleBias: true,
-    accumulate: true,
-    software: true,
-  },
-  { format: "nf4", N: 7, in: 33, out: 65, rank: 3, residual: true, accumulate: true, software: false },
-  { format: "nf4 nested", N: 65, in: 100, out: 33, offsets: true, software: false },
-  { format: "nf4", N: 3, in: 40, out: 96, software: false },
-  {
-    format: "f32",
-    N: 33,
-    in: 100,
-    out: 65,
-    rank: 4,
-    scaleBias: true,
-    offsets: true,
-    accumulate: true,
-    software: true,
-  },
-  { format: "f32", N: 5, in: 33, out: 7, rank: 2, software: false },
-  { format: "bf16", N: 33, in: 64, out: 321, rank: 4, accumulate: true, software: true },
-  { format: "bf16", N: 7, in: 33, out: 9, offsets: true, software: false },
-  { format: "f16", N: 9, in: 576, out: 65, residual: true, offsets: true, software: true },
-  { format: "f16", N: 2, in: 35, out: 9, software: false },
-  { format: "nf4 nested", N: 4, in: 1088, out: 70, rank: 5, scaleBias: "scale", software: true },
-  { format: "nf4", N: 1, in: 33, out: 65, residual: true, offsets: true, software: false },
-  { format: "bf16", N: 3, in: 1160, out: 9, rank: 70, software: true },
-  { format: "f16", N: 4, in: 64, out: 5, software: true },
-  { format: "f32", N: 1, in: 100, out: 7, scaleBias: "scale", software: true },
-];
 
 function accepted(c: (typeof CASES)[number], isForward: boolean, { traits }: Gpu): readonly string[] {
   const isSoftware =

@@ -1,0 +1,134 @@
+// The measured rows as Markdown: one line per device, then one table per device with a line per kernel.
+import { cyclesPerMultiplyAdd } from "./stats.mjs";
+
+function groupBy(rows, keyOf) {
+  const groups = new Map();
+  for (const row of rows) groups.set(keyOf(row), [...(groups.get(keyOf(row)) ?? []), row]);
+  return groups;
+}
+
+const isProduct = (row) => row.kernel.includes("_product_");
+const most = (values) => (values.length > 0 ? Math.max(...values) : undefined);
+const least = (values) => (values.length > 0 ? Math.min(...values) : undefined);
+const number = (v, digits = 0) =>
+  v === undefined
+    ? "-"
+    : v.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+export const multiplyAddShare = ({ loop }) => loop.multiplyAdds / loop.vector;
+export const othersPerMatrix = ({ loop }) => (loop.vector - loop.matrix) / loop.matrix;
+
+/** Of each product that has both: cycles per multiply-add of the plain tile and of the matrix variant. */
+export function speedups({ vendor, rows }) {
+  const byCall = groupBy(rows.filter(isProduct), (r) => `${r.kernel} ${JSON.stringify(r.options)}`);
+  return [...byCall.values()].flatMap((same) => {
+    const cost = (name) =>
+      same.filter((r) => r.variant === name && r.loop).map((r) => cyclesPerMultiplyAdd(r, vendor));
+    const [plain, matrix] = [cost("tile"), cost("matrix")];
+    return plain.length > 0 && matrix.length > 0
+      ? [{ kernel: same[0].kernel, plain: least(plain), matrix: most(matrix) }]
+      : [];
+  });
+}
+
+const table = (head, lines) => [
+  `| ${head.join(" | ")} |`,
+  `|${head.map(() => "---").join("|")}|`,
+  ...lines.map((cells) => `| ${cells.join(" | ")} |`),
+  "",
+];
+
+function summary(results) {
+  const head = [
+    "GPU",
+    "pipelines",
+    "that spill",
+    "products: least warps per SM, waves per SIMD",
+    "plain tiles: multiply-adds of vector instructions, least",
+    "matrices",
+    "other vector instructions per matrix instruction, most",
+    "cycles per multiply-add, plain -> matrix (the worst ratio)",
+    "ratio",
+  ];
+  const lines = results.map((r) => {
+    const products = r.rows.filter(isProduct);
+    const plain = products.filter((row) => row.variant === "tile" && row.loop);
+    const matrix = products.filter((row) => row.variant === "matrix" && row.loop?.matrix > 0);
+    const occupancy = least(products.flatMap((row) => row.occupancy ?? []));
+    const [worst] = speedups(r).toSorted((a, b) => a.plain / a.matrix - b.plain / b.matrix);
+    const d = matrix[0]?.defines;
+    return [
+      r.title,
+      r.rows.length,
+      r.rows.filter((row) => row.spills > 0).length,
+      number(occupancy),
+      `${number(100 * least(plain.map(multiplyAddShare)))} %`,
+      d ? `${d.MATRIX_M}x${d.MATRIX_N}x${d.MATRIX_K}` : "none",
+      number(most(matrix.map(othersPerMatrix)), 1),
+      worst ? `${number(worst.plain, 2)} -> ${number(worst.matrix, 2)}` : "-",
+      worst ? `${number(worst.plain / worst.matrix, 1)}x` : "-",
+    ];
+  });
+  return table(head, lines);
+}
+
+function loopText(rows) {
+  const loops = rows.filter((r) => r.loop);
+  const matrix = loops.filter((r) => r.loop.matrix > 0);
+  if (matrix.length > 0) return `${number(most(matrix.map(othersPerMatrix)), 1)} others per matrix`;
+  return loops.length > 0 ? `${number(100 * least(loops.map(multiplyAddShare)))} % multiply-adds` : "-";
+}
+
+function device(r) {
+  const kernels = groupBy(r.rows, (row) => `${row.kernel}/${row.variant}`);
+  const occupancy = { nvidia: "warps per SM", amd: "waves per SIMD", intel: "" }[r.vendor];
+  const head = [
+    "kernel / variant",
+    "shapes",
+    "subgroup",
+    "registers",
+    "spills",
+    occupancy,
+    "instructions",
+    "cycles",
+  ];
+  const lines = [...kernels].map(([name, rows]) => [
+    name.replace("/", " / "),
+    rows.length,
+    [...new Set(rows.map((row) => row.subgroup))].join(", "),
+    number(most(rows.map((row) => row.registers))),
+    number(most(rows.map((row) => row.spills))),
+    number(least(rows.flatMap((row) => row.occupancy ?? []))),
+    number(most(rows.map((row) => row.instructions))),
+    number(most(rows.map((row) => row.cycles))),
+    loopText(rows),
+  ]);
+  return [`### ${r.title}`, "", ...table([...head, "innermost loop that multiplies"], lines)];
+}
+
+/** @param facts machine, versions and command, each a line */
+export function resultsText(results, facts) {
+  return [
+    "## Compiled for GPUs that are not here",
+    "",
+    ...facts.map((fact) => `- ${fact}`),
+    "",
+    "Nothing here was timed: these are the drivers' own compilers and their statistics, for the chosen variant (`tune: off`) of every",
+    "kernel that training (f32 and f16), evaluation and generation call, with the shapes of Mistral 7B (1,024 tokens) and SmolLM2 135M",
+    "(256 tokens), NF4 and bf16 bases, rank 16.",
+    "",
+    "- Registers: per lane on NVIDIA and AMD; on Intel the most that are live, in units of 32 bytes (a thread has 128, on Xe2 256).",
+    "- Spills: stores and loads of registers in memory, static. Occupancy: from registers and workgroup memory.",
+    "- Instructions by class are those of the innermost loop that multiplies, by itself: decoding and staging of tiles are outside.",
+    "- Cycles: the compiler's estimate for one subgroup, without caches, other subgroups or bank conflicts. It guesses rounds of loops",
+    "  (NVIDIA 10 and 38 for a loop in a loop, Intel 10 and 100, AMD 8 and 32), and cycles per multiply-add divide by the multiply-adds of",
+    "  the same guess, per lane. So a tile's staging weighs less than it does in truth, for both kinds of tiles.",
+    "- NVIDIA: Mesa's NVK, not NVIDIA's compiler, and without Dawn's bounds checks, which NVK makes of single elements.",
+    "- Intel's compiler merges loads by an order that changes from run to run: others per matrix instruction were also 12.3 (Xe2) and 23.8",
+    "  (A770). On the A770 each row of a left matrix is a message with an address of its own, so that 8 are out of reach.",
+    "- In the tables a line is the worst over the shapes of a kernel.",
+    "",
+    ...summary(results),
+    ...results.flatMap(device),
+  ].join("\n");
+}
