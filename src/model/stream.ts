@@ -116,12 +116,18 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
     };
   }
   const stream = tensor("stream", [capacity, D]);
-  const pack = (layer: number, y: Tensor): Call =>
-    callConvertRows(`layers.${layer} checkpoint`, { x: stream, y }, { N, width: D });
+  const pack = (layer: number, y: Tensor): readonly Call[] =>
+    ctx.chunks.map((c) =>
+      callConvertRows(
+        `layers.${layer} checkpoint`,
+        { x: chunkRows(stream, c), y: chunkRows(y, c) },
+        { N: c.N, width: D },
+      ),
+    );
   if (checkpointPlace === "gpu") {
     return {
       stream: () => stream,
-      save: (layer) => (layer < layers ? [pack(layer, input(layer))] : []),
+      save: (layer) => (layer < layers ? pack(layer, input(layer)) : []),
       fetch: () => [],
       rows: (layer, chunk, use) =>
         f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(input(layer), chunk), chunk.N),
@@ -137,7 +143,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
       const label = `layers.${layer} checkpoint`;
       if (checkpoint === "f32") return [callDownload(label, stream, checkpointName(layer), bytes)];
       const packed = tensor(`packed.${layer}`, [capacity, D], checkpoint);
-      return [pack(layer, packed), callDownload(label, packed, checkpointName(layer), bytes)];
+      return [...pack(layer, packed), callDownload(label, packed, checkpointName(layer), bytes)];
     },
     fetch: (layer) => [
       callUpload(`layers.${layer} checkpoint`, fetched(layer), checkpointName(layer), bytes),

@@ -72,14 +72,13 @@ export function planMemory(
   if (readbackBytes > 0) buffers.push({ label: READBACK_LABEL, kind: "staging", bytes: readbackBytes });
   const piece = downloadPieceBytes(programs);
   if (piece > 0) for (const label of DOWNLOAD_LABELS) buffers.push({ label, kind: "staging", bytes: piece });
-  const all = [places, ...transientPlaces.values()].flatMap((some) => [...some]);
   return {
     buffers,
     places,
     transientPlaces,
     uniformStart,
     ...totals(buffers),
-    largestBinding: largestPlace(all),
+    largestBinding: largestBinding(programs),
   };
 }
 
@@ -232,8 +231,15 @@ export function placeOf(plan: MemoryPlan, t: Tensor, program?: string): Place {
   };
 }
 
-function largestPlace(places: Iterable<readonly [string, Place]>): { name: string; bytes: number } {
+/** Views count as what they are, and transfers bind nothing. */
+function largestBinding(programs: readonly Program[]): { name: string; bytes: number } {
   let largest = { name: "", bytes: 0 };
-  for (const [name, place] of places) if (place.bytes > largest.bytes) largest = { name, bytes: place.bytes };
+  for (const { kernel, tensors } of programs.flatMap((p) => p.calls)) {
+    if (kernel.transfer) continue;
+    for (const t of Object.values(tensors)) {
+      const bytes = tensorBytes(t);
+      if (bytes > largest.bytes) largest = { name: t.name, bytes };
+    }
+  }
   return largest;
 }

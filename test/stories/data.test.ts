@@ -7,7 +7,9 @@ import { expectRefused, LLAMA, qdora, storyFolder, TINY, writeRows } from "./qdo
 
 const folder = storyFolder();
 const PARQUET = resolve("test/fixtures/data");
-const start = { env: { QDORA_CACHE: join(folder, "cache") } };
+const start = {
+  env: { QDORA_CACHE: join(folder, "cache"), HF_HUB_OFFLINE: "1", HF_HOME: join(folder, "hub") },
+};
 const run = (...args: string[]) => qdora(args, start);
 const dryRun = (data: string, ...more: string[]) =>
   run("finetune", "--model", TINY, "--data", data, "--output-dir", join(folder, "out"), "--dry-run", ...more);
@@ -198,7 +200,7 @@ describe("SIGINT", () => {
       },
     });
     const { status, stderr } = await ended;
-    expect([status, stderr]).toEqual([130, expect.stringContaining("stopped after step 0")]);
+    expect([status, stderr]).toEqual([130, expect.stringContaining("stopped before the first step")]);
     expect(readdirSync(join(cache, "tokens"))).toEqual([]);
   });
 });
@@ -254,7 +256,12 @@ describe("refuses", () => {
       1,
       /data: .*h\.jsonl\[5:\] has no rows|data: .*h\.jsonl has no rows/,
     ],
-    ["a hub name", () => dryRun("openai/gsm8k:train[:10]"), 1, /data: openai\/gsm8k is not on this disk/],
+    [
+      "a hub name",
+      () => dryRun("openai/gsm8k:train[:10]"),
+      1,
+      /openai\/gsm8k: revision "main" is not in the cache/,
+    ],
     [
       "damaged Parquet",
       () => dryRun(file("i.parquet", "PAR1PAR1")),

@@ -117,7 +117,7 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       "memory limit that is no size",
       train("--memory-limit", "6XB"),
       2,
-      /--memory-limit: got "6XB", expected a size/,
+      /--memory-limit: got "6XB", expected auto, or a size/,
     ],
     [
       "memory limit too small",
