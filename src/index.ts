@@ -15,8 +15,14 @@ export { generate, type Generated, type GenerateOptions } from "./generate/gener
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
 export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./model/quantize.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";
-export { pull, pullDataset, type Pulled, type PullEvent, type PullOptions } from "./hub/pull.js";
-export { modelFolder, type ModelFolder } from "./hub/model_folder.js";
+export { pull, pullDataset, type Pulled } from "./hub/pull.js";
+export type { PullEvent, PullOptions } from "./hub/pull_options.js";
+export {
+  modelFolder,
+  modelFolderOrHeaders,
+  type ModelFolder,
+  type ModelHeaders,
+} from "./hub/model_folder.js";
 export {
   mergeAdapter,
   type MergeOptions,
@@ -26,3 +32,6 @@ export {
 export { exportGguf, type ExportOptions, type ExportResult } from "./export/gguf_file.js";
 export { chooseBase, type ChosenBase } from "./config/trained_base.js";
 export { compareLogits, comparisonPrompts, type LogitComparison } from "./generate/compare.js";
+export { planModel, type ModelPlan } from "./train/plan.js";
+export { readModel, type ModelShapes, type RemoteShapes } from "./train/prepare.js";
+export type { RemoteModel } from "./formats/remote_model.js";

@@ -8,10 +8,11 @@ import { GEOMETRIES } from "../model/geometries.js";
 import { nearest } from "../config/suggest.js";
 import { planJson, planText } from "../report/plan.js";
 import { planModel } from "../train/plan.js";
+import type { RemoteShapes } from "../train/prepare.js";
 import { readRates } from "../train/rates.js";
 import { savings } from "../train/savings.js";
+import { findModel } from "./plan_model.js";
 import { runCommand } from "./run_command.js";
-import { localModel } from "./stoppable.js";
 
 interface PlanFlags {
   readonly geometry?: string;
@@ -39,8 +40,8 @@ function gpuBytes(text: string | undefined): number | undefined {
   return bytes;
 }
 
-async function plan(config: FinetuneConfig, flags: PlanFlags): Promise<number> {
-  const { limit, shape, run } = await planModel(config, flags.geometry);
+async function plan(config: FinetuneConfig, flags: PlanFlags, remote?: RemoteShapes): Promise<number> {
+  const { limit, shape, run } = await planModel(config, flags.geometry, remote);
   const open = limit === undefined ? [] : savings(shape, config, run, limit);
   const report = {
     name: flags.geometry ?? config.model_id ?? config.model,
@@ -60,7 +61,7 @@ export function addPlan(program: Command): void {
   const command = program
     .command("plan")
     .description(
-      "GPU and host memory of a run, to the byte, without a GPU: from a model folder or a known geometry",
+      "GPU and host memory of a run, to the byte, without a GPU: from a model folder, from the headers of a model of the Hub, or from a known geometry",
     );
   addFinetuneFlags(command);
   command
@@ -83,10 +84,10 @@ export function addPlan(program: Command): void {
           file,
           optional,
         );
-        const model = geometry === undefined ? await localModel(named.model, named.revision) : undefined;
-        if (model !== undefined && "exit" in model) return model.exit;
-        const config = model ? { ...named, model: model.value.path, model_id: model.value.id } : named;
-        return plan(config, { ...(geometry !== undefined && { geometry }), ...(json === true && { json }) });
+        const shown = { ...(geometry !== undefined && { geometry }), ...(json === true && { json }) };
+        if (geometry !== undefined) return plan(named, shown);
+        const found = await findModel(named);
+        return "exit" in found ? found.exit : plan(found.value.config, shown, found.value.remote);
       }),
     );
 }

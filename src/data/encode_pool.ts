@@ -68,6 +68,7 @@ class WorkerPool implements EncodePool {
     const { maxSeqLength, trainOnPrompt, vocabSize, columns, tokenizer } = settings;
     const workerData: WorkerSettings = {
       tokenizerFolder: tokenizer?.folder,
+      tokenizerTexts: tokenizer?.texts,
       hasReason: settings.tokenizerError instanceof Error,
       options: { maxSeqLength, trainOnPrompt, vocabSize, columns },
     };

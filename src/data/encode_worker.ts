@@ -6,10 +6,13 @@ import type { ColumnMap } from "./columns.js";
 import type { EncodeOptions, Encoder } from "./encode.js";
 import { ChatRenderer } from "./template.js";
 import { loadTokenizer } from "./tokenizer.js";
+import type { TokenizerTexts } from "./tokenizer_files.js";
 
 export interface WorkerSettings {
   /** Folder of the tokenizer; undefined for data of ready-made ids. */
   readonly tokenizerFolder: string | undefined;
+  /** Its files, where that folder is not on this disk. */
+  readonly tokenizerTexts: TokenizerTexts | undefined;
   /** The main thread knows why there is no tokenizer. */
   readonly hasReason: boolean;
   readonly options: EncodeOptions & { readonly columns: ColumnMap };
@@ -52,7 +55,7 @@ function plainError(error: unknown): WorkerError {
 
 const port = parentPort;
 if (port) {
-  const { tokenizerFolder, hasReason, options } = workerData as WorkerSettings;
+  const { tokenizerFolder, tokenizerTexts, hasReason, options } = workerData as WorkerSettings;
   const encoder = (async (): Promise<Encoder> => {
     if (tokenizerFolder === undefined)
       return {
@@ -60,7 +63,7 @@ if (port) {
         tokenizerError: hasReason ? NO_TOKENIZER : undefined,
         renderer: undefined,
       };
-    const tokenizer = await loadTokenizer(tokenizerFolder);
+    const tokenizer = await loadTokenizer(tokenizerFolder, tokenizerTexts);
     return { tokenizer, renderer: new ChatRenderer(tokenizer) };
   })();
   encoder.catch(() => undefined);

@@ -5,7 +5,12 @@ import * as hub from "@huggingface/tokenizers";
 import { QdoraError } from "../formats/error.js";
 import { plainPreTokenizer } from "./pre_tokenizer.js";
 import { StreamDecoder } from "./stream_decoder.js";
-import { readTokenizerFiles, type SpecialTokens, type TokenizerFiles } from "./tokenizer_files.js";
+import {
+  readTokenizerFiles,
+  type SpecialTokens,
+  type TokenizerFiles,
+  type TokenizerTexts,
+} from "./tokenizer_files.js";
 
 export interface Tokenizer {
   /** @param options.addSpecialTokens put around the text what the tokenizer puts there, such as BOS (default true) */
@@ -28,6 +33,8 @@ export interface Tokenizer {
   readonly specialTokens: SpecialTokens;
   /** The folder that it came from. */
   readonly folder: string;
+  /** Its files, where `folder` is not on this disk. */
+  readonly texts?: TokenizerTexts | undefined;
   /** A hash of everything that its tokens and its chat template depend on. */
   readonly fingerprint: () => string;
 }
@@ -48,14 +55,15 @@ const HubTokenizer = hub.Tokenizer as unknown as new (tokenizer: object, config:
 
 /**
  * Loads the tokenizer of a model folder.
+ * @param texts its files, where they are not on this disk; `folder` is the model's name then
  * @throws QdoraError if tokenizer.json is missing, broken or of a kind that is not known
  */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const files = await readTokenizerFiles(folder);
-  return makeTokenizer(files, folder);
+export async function loadTokenizer(folder: string, texts?: TokenizerTexts): Promise<Tokenizer> {
+  const files = await readTokenizerFiles(folder, texts);
+  return { ...makeTokenizer(files, folder), texts };
 }
 
-function makeTokenizer(files: TokenizerFiles, folder: string): Tokenizer {
+function makeTokenizer(files: TokenizerFiles, folder: string): Omit<Tokenizer, "texts"> {
   const path = join(folder, "tokenizer.json");
   const { specialTokens, chatTemplate } = files;
   const pre_tokenizer = plainPreTokenizer(files.tokenizer["pre_tokenizer"], path);

@@ -19,6 +19,19 @@ export interface TokenizerFiles {
   readonly eosIds: readonly number[];
 }
 
+/** Texts of files by their names. */
+export type TokenizerTexts = ReadonlyMap<string, string>;
+
+/** What a tokenizer is read from; most models lack some of them. */
+export const TOKENIZER_TEXTS = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "generation_config.json",
+  "config.json",
+  "chat_template.jinja",
+] as const;
+
 const MAX_BYTES = 256 * 1024 * 1024;
 /** Far above any vocabulary; ids become array indices. */
 const MAX_ID = 1 << 24;
@@ -42,8 +55,12 @@ async function readText(folder: string, name: string): Promise<string | undefine
   return readFile(path, "utf8");
 }
 
-async function readJson(folder: string, name: string): Promise<Json | undefined> {
-  const text = await readText(folder, name);
+async function readJson(
+  folder: string,
+  name: string,
+  read: (name: string) => Promise<string | undefined>,
+): Promise<Json | undefined> {
+  const text = await read(name);
   if (text === undefined) return undefined;
   const path = join(folder, name);
   let value: unknown;
@@ -121,10 +138,15 @@ function checkIds(tokenizer: Json, path: string): void {
   }
 }
 
-/** @throws QdoraError for files that are missing or broken */
-export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
+/**
+ * @param texts of a model whose files are not on this disk; `folder` is its name then
+ * @throws QdoraError for files that are missing or broken
+ */
+export async function readTokenizerFiles(folder: string, texts?: TokenizerTexts): Promise<TokenizerFiles> {
+  const read = async (name: string): Promise<string | undefined> =>
+    texts ? texts.get(name) : readText(folder, name);
   const path = join(folder, "tokenizer.json");
-  const stored = await readJson(folder, "tokenizer.json");
+  const stored = await readJson(folder, "tokenizer.json", read);
   if (!stored) {
     throw new QdoraError(
       path,
@@ -141,12 +163,12 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
     ...stored,
   };
   checkIds(tokenizer, path);
-  const config = (await readJson(folder, "tokenizer_config.json")) ?? {};
-  const map = (await readJson(folder, "special_tokens_map.json")) ?? {};
+  const config = (await readJson(folder, "tokenizer_config.json", read)) ?? {};
+  const map = (await readJson(folder, "special_tokens_map.json", read)) ?? {};
   const specialTokens = specialTokensOf([map, config]);
-  const generation = (await readJson(folder, "generation_config.json")) ?? {};
-  const model = (await readJson(folder, "config.json")) ?? {};
-  const template = await readText(folder, "chat_template.jinja");
+  const generation = (await readJson(folder, "generation_config.json", read)) ?? {};
+  const model = (await readJson(folder, "config.json", read)) ?? {};
+  const template = await read("chat_template.jinja");
   return {
     tokenizer,
     config: { ...config, ...specialTokens },

@@ -46,7 +46,7 @@ export type BnbNf4 = BnbNf4Header &
 /** What the name of a quant_state has after the weight's, before "nf4" or "fp4". */
 export const STATE = ".quant_state.bitsandbytes__";
 const NESTED_BLOCK = 256;
-const MAX_STATE_BYTES = 65536;
+export const MAX_STATE_BYTES = 65536;
 const HINT = "qdora reads NF4 made by bitsandbytes; use such a folder, or the model before quantisation";
 
 /** The 16 NF4 levels in f32: the only `quant_map` that the kernels know. */

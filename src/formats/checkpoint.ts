@@ -4,13 +4,14 @@ import { basename, dirname, join } from "node:path";
 import { QdoraError } from "./error.js";
 import { openFile, readBytes, type OpenFile } from "./files.js";
 import { bf16ToF32, f16ToF32 } from "./floats.js";
-import { isObject, parseStrictJson, quoted, readTextFile } from "./json.js";
-import { isPickleName, readOpenHeader, type TensorEntry } from "./safetensors.js";
+import { quoted, readTextFile } from "./json.js";
+import { readOpenHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.js";
+import { INDEX, joinHeaders, MAX_INDEX_BYTES, SINGLE, weightFiles, type ModelPlace } from "./weight_files.js";
 
-const SINGLE = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
-const MAX_INDEX_BYTES = 64 << 20;
-const DAMAGED = "the folder is incomplete or damaged; download it again";
+const placeOf = (folder: string): ModelPlace => ({
+  folder,
+  damaged: "the folder is incomplete or damaged; download it again",
+});
 
 /** Open files of a model folder; `close` ends it. */
 export interface Checkpoint {
@@ -35,18 +36,10 @@ export interface Checkpoint {
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const names = await fileNames(folder);
-  if (names.includes(SINGLE)) return openFiles(folder, [SINGLE], undefined);
-  if (!names.includes(INDEX)) throw noWeights(folder, names);
-  const weightMap = await readIndex(join(folder, INDEX));
-  const wanted = [...new Set(weightMap.values())].toSorted();
-  const missing = wanted.find((name) => !names.includes(name));
-  if (missing !== undefined)
-    throw new QdoraError(
-      join(folder, INDEX),
-      `names ${quoted(missing)}, which is not in the folder`,
-      DAMAGED,
-    );
-  return openFiles(folder, wanted, weightMap);
+  const { files, weightMap } = await weightFiles(placeOf(folder), names, () =>
+    readTextFile(join(folder, INDEX), MAX_INDEX_BYTES),
+  );
+  return openFiles(folder, files, weightMap);
 }
 
 /** Opens one safetensors file as a checkpoint of its own. @throws QdoraError naming the file */
@@ -61,48 +54,6 @@ async function fileNames(folder: string): Promise<readonly string[]> {
   return readdir(folder);
 }
 
-function noWeights(folder: string, names: readonly string[]): QdoraError {
-  const pickle = names.find(isPickleName);
-  if (pickle !== undefined)
-    return new QdoraError(
-      folder,
-      `holds ${quoted(pickle)} but no ${SINGLE}; pickles can run code and are never opened`,
-      "use a safetensors version of the model, or save it again in Python with save_pretrained(folder, safe_serialization=True)",
-    );
-  const other = names.find((name) => /\.(safetensors|gguf)$/i.test(name));
-  return new QdoraError(
-    folder,
-    `holds neither ${SINGLE} nor ${INDEX}${other === undefined ? "" : ` (only ${quoted(other)})`}`,
-    "give a Hugging Face model folder",
-  );
-}
-
-/** Tensor name -> file name, from the index. File names cannot lead out of the folder. */
-async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
-  // Indices differ in their metadata (total_size may be 1.5e9), so numbers of any form are let through.
-  const json = parseStrictJson(await readTextFile(path, MAX_INDEX_BYTES), path, "any");
-  const weightMap = isObject(json) ? json["weight_map"] : undefined;
-  if (!isObject(weightMap) || Object.keys(weightMap).length === 0)
-    throw new QdoraError(path, "has no weight_map of tensor names to file names", DAMAGED);
-  const files = new Map<string, string>();
-  for (const [tensor, file] of Object.entries(weightMap)) {
-    if (typeof file !== "string" || !/^[^/\\:\0]+$/.test(file) || file === "." || file === "..")
-      throw new QdoraError(
-        path,
-        `weight_map: ${quoted(tensor)} is in ${quoted(String(file))}, which is not a plain file name`,
-        "files of a model lie beside its index",
-      );
-    if (!file.endsWith(".safetensors"))
-      throw new QdoraError(
-        path,
-        `weight_map: ${quoted(tensor)} is in ${quoted(file)}, which is not a safetensors file`,
-        "use a safetensors version of the model",
-      );
-    files.set(tensor, file);
-  }
-  return files;
-}
-
 async function openFiles(
   folder: string,
   names: readonly string[],
@@ -115,30 +66,13 @@ async function openFiles(
     await Promise.all(files.map((file) => file.handle.close()));
   };
   try {
-    const tensors = new Map<string, TensorEntry>();
+    const headers: SafetensorsHeader[] = [];
     for (const name of names) {
       const file = await openFile(join(folder, name));
       open.set(file.path, file);
-      for (const [tensor, entry] of (await readOpenHeader(file)).tensors) {
-        const other = tensors.get(tensor);
-        if (other)
-          throw new QdoraError(
-            entry.file,
-            `holds the tensor ${quoted(tensor)}, which is also in ${other.file}`,
-            DAMAGED,
-          );
-        tensors.set(tensor, entry);
-      }
+      headers.push(await readOpenHeader(file));
     }
-    for (const [tensor, name] of weightMap ?? []) {
-      const path = join(folder, name);
-      if (tensors.get(tensor)?.file !== path)
-        throw new QdoraError(
-          path,
-          `does not hold the tensor ${quoted(tensor)}, though ${INDEX} says so`,
-          DAMAGED,
-        );
-    }
+    const tensors = joinHeaders(placeOf(folder), headers, weightMap);
     return { folder, files: [...open.keys()], tensors, read: (...span) => readSpan(open, ...span), close };
   } catch (error) {
     await close();

@@ -35,7 +35,8 @@ export async function readTextFile(path: string, maxBytes: number): Promise<stri
   }
 }
 
-function parseJson(text: string, where: string): unknown {
+/** Reads JSON by the usual rules. @throws QdoraError with `where` as its area */
+export function parseJson(text: string, where: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {

@@ -74,11 +74,27 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
 
 /** The same for a file that is open and stays so. */
 export async function readOpenHeader(file: OpenFile): Promise<SafetensorsHeader> {
-  const { path, size } = file;
+  const start = await readBytes(file, 0, Math.min(file.size, 32));
+  const headerBytes = headerLength(file, start);
+  return parseHeader(file, await readBytes(file, 8, headerBytes));
+}
+
+/** A file as far as its header is checked against it, wherever its bytes are. */
+export interface HeaderFile {
+  readonly path: string;
+  /** Bytes of the whole file. */
+  readonly size: number;
+}
+
+/**
+ * The bytes of the header that follow the first 8 of the file, checked against limits and the file's size.
+ * @param start the file's first 8 bytes; up to 32 tell other formats better
+ * @throws QdoraError naming the file
+ */
+export function headerLength({ path, size }: HeaderFile, start: Uint8Array): number {
   if (isPickleName(path)) throw pickleError(path);
-  const start = await readBytes(file, 0, Math.min(size, 32));
   if (size < 8) throw new QdoraError(path, `is no safetensors file: it has only ${size} bytes`, DAMAGED);
-  const length = new DataView(start.buffer).getBigUint64(0, true);
+  const length = new DataView(start.buffer, start.byteOffset, start.byteLength).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) throw otherFormatError(path, start, length);
   const headerBytes = Number(length);
   if (headerBytes > size - 8)
@@ -87,18 +103,26 @@ export async function readOpenHeader(file: OpenFile): Promise<SafetensorsHeader>
       `its header would have ${headerBytes} bytes, but the file has ${size}`,
       DAMAGED,
     );
-  const where = `${path}: header`;
-  const text = decodeUtf8(await readBytes(file, 8, headerBytes), where);
+  return headerBytes;
+}
+
+/**
+ * Checks a header as strictly as the whole file allows.
+ * @param bytes the `headerLength` bytes that follow the first 8
+ * @throws QdoraError naming the file, and the tensor where there is one
+ */
+export function parseHeader(file: HeaderFile, bytes: Uint8Array): SafetensorsHeader {
+  const where = `${file.path}: header`;
+  const text = decodeUtf8(bytes, where);
   if (!text.startsWith("{")) throw new QdoraError(where, "does not start with {", NOT_SAFETENSORS);
   const header = parseStrictJson(text, where);
   if (!isObject(header)) throw new QdoraError(where, "is not a JSON object", DAMAGED);
   const { __metadata__: metadata, ...entries } = header;
+  const dataStart = 8 + bytes.byteLength;
   const tensors = new Map(
-    Object.entries(entries).map(
-      ([name, entry]) => [name, readEntry(file, name, entry, 8 + headerBytes)] as const,
-    ),
+    Object.entries(entries).map(([name, entry]) => [name, readEntry(file, name, entry, dataStart)] as const),
   );
-  checkCover(file, [...tensors.values()], 8 + headerBytes);
+  checkCover(file, [...tensors.values()], dataStart);
   return { tensors, metadata: readMetadata(metadata, where) };
 }
 
@@ -142,7 +166,7 @@ const areCounts = (value: unknown): value is readonly number[] =>
   Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && Number(n) >= 0);
 
 /** @param dataStart where the offsets are counted from */
-function readEntry(file: OpenFile, name: string, entry: unknown, dataStart: number): TensorEntry {
+function readEntry(file: HeaderFile, name: string, entry: unknown, dataStart: number): TensorEntry {
   const refuse = (fact: string): never => {
     throw new QdoraError(file.path, `tensor ${quoted(name)}: ${fact}`, DAMAGED);
   };
@@ -167,7 +191,7 @@ function readEntry(file: OpenFile, name: string, entry: unknown, dataStart: numb
 }
 
 /** The tensors must follow each other without a gap or an overlap, from the first byte of data to the last. */
-function checkCover(file: OpenFile, entries: readonly TensorEntry[], dataStart: number): void {
+function checkCover(file: HeaderFile, entries: readonly TensorEntry[], dataStart: number): void {
   let at = dataStart;
   for (const e of entries.toSorted((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength)) {
     if (e.byteOffset !== at) {

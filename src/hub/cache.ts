@@ -43,6 +43,16 @@ export async function hasSize(path: string, size: number): Promise<boolean> {
   return found?.isFile() === true && found.size === size;
 }
 
+/** The files that a commit's snapshot lacks. */
+export async function missingFiles(
+  cache: RepoCache,
+  commit: string,
+  files: readonly RepoFile[],
+): Promise<readonly RepoFile[]> {
+  const isThere = await Promise.all(files.map((file) => hasSize(filePath(cache, commit, file), file.size)));
+  return files.filter((_, i) => isThere[i] !== true);
+}
+
 /** Makes the folders, and tells backup tools that this is a cache. @throws QdoraError */
 export async function makeFolders(cache: RepoCache): Promise<void> {
   try {

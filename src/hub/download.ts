@@ -1,11 +1,11 @@
 /** One file into the cache: resumed, watched, compared with its hash before it gets its name. */
 import { QdoraError } from "../formats/error.js";
-import { quoted } from "../formats/json.js";
-import { hubGet, type Answer } from "./http.js";
+import { checkHubHeaders, checkLength, fileUrl, isRange } from "./file_answer.js";
+import { hubGet } from "./http.js";
 import type { RepoFile } from "./listing.js";
 import type { Repo } from "./names.js";
 import { PartialFile, partialSize } from "./partial.js";
-import { pageOf, refusalOf } from "./refusal.js";
+import { refusalOf } from "./refusal.js";
 import type { HubSettings } from "./settings.js";
 import { HubTrouble, MAX_TRIES, sleep, waitMs, type Retrying } from "./trouble.js";
 
@@ -93,17 +93,10 @@ async function fetchAll(file: RepoFile, partial: PartialFile, download: Download
 async function fetchMore(file: RepoFile, partial: PartialFile, download: Download): Promise<boolean> {
   const { settings, repo, commit, signal, onPosition, onBytes } = download;
   const start = partial.size;
-  const path = file.path.split("/").map(encodeURIComponent).join("/");
-  const answer = await hubGet(
-    settings,
-    `${pageOf(settings, repo)}/resolve/${commit}/${path}`,
-    "file",
-    signal,
-    {
-      ...(start > 0 && { range: `bytes=${start}-` }),
-      ...(start > 0 && partial.validator !== undefined && { "if-range": partial.validator }),
-    },
-  );
+  const answer = await hubGet(settings, fileUrl(settings, repo, commit, file.path), "file", signal, {
+    ...(start > 0 && { range: `bytes=${start}-` }),
+    ...(start > 0 && partial.validator !== undefined && { "if-range": partial.validator }),
+  });
   try {
     const { status, headers } = answer.response;
     checkHubHeaders(file, commit, answer);
@@ -150,38 +143,4 @@ async function fetchMore(file: RepoFile, partial: PartialFile, download: Downloa
   } finally {
     answer.close();
   }
-}
-
-/** What the Hub itself says about the file must be what its listing says. */
-function checkHubHeaders(file: RepoFile, commit: string, answer: Answer): void {
-  const { hubHeaders: headers } = answer;
-  const differs = (what: string, got: string): QdoraError =>
-    new QdoraError(
-      file.path,
-      `the Hub's answer has the ${what} ${quoted(got)}, its listing another`,
-      "try again; is HF_ENDPOINT a Hub that you trust?",
-    );
-  const linked = headers.get("x-linked-etag");
-  if (linked !== null && bareTag(linked) !== file.hash) throw differs("ETag", linked);
-  const size = headers.get("x-linked-size");
-  if (size !== null && size !== String(file.size)) throw differs("size", size);
-  const other = headers.get("x-repo-commit");
-  if (other !== null && other !== commit) throw differs("commit", other);
-}
-
-const bareTag = (tag: string): string => tag.replace(/^W\//, "").replaceAll('"', "");
-
-function checkLength(file: RepoFile, headers: Headers): void {
-  const length = headers.get("content-length");
-  if (length === null || headers.has("content-encoding") || length === String(file.size)) return;
-  throw new HubTrouble(
-    file.path,
-    `${length} bytes are sent, but it has ${file.size}`,
-    "a proxy or login page may stand in between",
-  );
-}
-
-function isRange(headers: Headers, start: number, size: number): boolean {
-  const [, first, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "") ?? [];
-  return Number(first) === start && (total === "*" || Number(total) === size);
 }

@@ -10,7 +10,7 @@ const READ_BYTES = 1 << 22;
 const WRITE_BYTES = 1 << 20;
 
 /** A hash that a blob's name can be compared with. */
-function startHash(file: RepoFile): Hash {
+export function startHash(file: RepoFile): Hash {
   if (file.algorithm === "sha256") return createHash("sha256");
   return createHash("sha1").update(`blob ${file.size}\0`);
 }

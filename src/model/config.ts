@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { QdoraError } from "../formats/error.js";
-import { readJsonFile } from "../formats/json.js";
+import { parseJson, readJsonFile } from "../formats/json.js";
+import type { RemoteModel } from "../formats/remote_model.js";
 import { ropeParameters, type RopeParameters } from "./rope_table.js";
 
 export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3";
@@ -80,6 +81,14 @@ const DEFAULTS: Readonly<
 export async function readArchitecture(folder: string): Promise<Architecture> {
   const path = join(folder, "config.json");
   return architectureOf(await readJsonFile(path, 4 << 20), path);
+}
+
+/** The same for a model that is not on this disk. @throws QdoraError */
+export async function readRemoteArchitecture(remote: RemoteModel): Promise<Architecture> {
+  const path = join(remote.name, "config.json");
+  const text = await remote.readText("config.json");
+  if (text === undefined) throw new QdoraError(path, "does not exist", "choose a model with a config.json");
+  return architectureOf(parseJson(text, path), path);
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Progress of a download, on stderr: one line that is rewritten on a terminal, a line per file and now and then elsewhere. */
-import type { PullEvent } from "../hub/pull.js";
+import type { PullEvent } from "../hub/pull_options.js";
 import { formatBytes, formatSeconds } from "./format.js";
 import type { Output } from "./progress.js";
 
@@ -50,6 +50,10 @@ export function pullPrinter(
             : `${what}, ${formatBytes(event.bytesToFetch)} to download`,
         );
       }
+      case "headers":
+        return line(
+          `${event.repo} at ${event.commit.slice(0, 12)}: ${formatBytes(event.fetchedBytes)} of configuration and headers; all ${event.files} files have ${formatBytes(event.bytes)}`,
+        );
       case "progress":
         return progress(event);
       case "file":

@@ -2,7 +2,7 @@
 import { geometry } from "../model/geometries.js";
 import type { LinearFormat } from "../model/tensors.js";
 import { fitMemory, memoryLimit, type PlannedRun, type RunShape } from "./memory.js";
-import { checkPositions, layoutOf, prepareRun, readModel } from "./prepare.js";
+import { checkPositions, layoutOf, prepareRun, readModel, type RemoteShapes } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
 
 export interface ModelPlan {
@@ -42,18 +42,23 @@ export function geometryShape(name: string, settings: TrainingSettings): RunShap
 
 /**
  * @param name a geometry; undefined: `settings.model` is a folder, and with `settings.data` the plan is that of the run
+ * @param remote what is known of `settings.model` where it is no folder
  * @throws QdoraError for a model or settings that cannot be trained
  */
-export async function planModel(settings: TrainingSettings, name: string | undefined): Promise<ModelPlan> {
+export async function planModel(
+  settings: TrainingSettings,
+  name: string | undefined,
+  remote?: RemoteShapes,
+): Promise<ModelPlan> {
   const limit = await memoryLimit(settings);
   if (name !== undefined) {
     const shape = geometryShape(name, settings);
     return { limit, shape, run: fitMemory(shape, settings, limit) };
   }
   if (settings.data === "") {
-    const shape = shapeOf(await readModel(settings), settings);
+    const shape = shapeOf(remote?.shapes ?? (await readModel(settings)), settings);
     return { limit, shape, run: fitMemory(shape, settings, limit) };
   }
-  const run = await prepareRun(settings);
+  const run = await prepareRun(settings, undefined, remote);
   return { limit, shape: run.shape, run };
 }

@@ -6,10 +6,12 @@ import { longestMicroBatchTokens, longestRowTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import type { TokenizerTexts } from "../data/tokenizer_files.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
 import { QdoraError } from "../formats/error.js";
 import { readPeftAdapter } from "../formats/peft.js";
-import { readArchitecture, type Architecture } from "../model/config.js";
+import type { RemoteModel } from "../formats/remote_model.js";
+import { readArchitecture, readRemoteArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders, linearFormats, storedFormat } from "../model/load.js";
 import { allModules } from "../model/modules.js";
 import { fitMemory, memoryLimit, type PlannedRun, type RunShape } from "./memory.js";
@@ -44,15 +46,25 @@ export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
   alphaPattern: s.alpha_pattern,
 });
 
-/** Reads model shapes and data, and plans the memory to the byte. @throws QdoraError for anything that cannot be trained */
-export async function prepareRun(settings: TrainingSettings, signal?: AbortSignal): Promise<PreparedRun> {
+/**
+ * Reads model shapes and data, and plans the memory to the byte.
+ * @param remote for plans of a model that is not on this disk; `settings.model` is its name then
+ * @throws QdoraError for anything that cannot be trained
+ */
+export async function prepareRun(
+  settings: TrainingSettings,
+  signal?: AbortSignal,
+  remote?: RemoteShapes,
+): Promise<PreparedRun> {
   const limit = await memoryLimit(settings);
-  const { arch, ...storage } = await readModel(settings);
+  const { arch, ...storage } = remote?.shapes ?? (await readModel(settings));
   const layout = layoutOf(arch, settings);
   // The session reads it when it needs it; a wrong one is refused before the model is loaded.
   const { init_adapter: initial } = settings;
   if (initial !== undefined) adapterFromPeft(layout, await readPeftAdapter(initial), initial);
-  const tokenizer = await loadTokenizer(settings.model).catch((error: unknown) => ({ error }));
+  const tokenizer = await loadTokenizer(settings.model, remote?.texts).catch((error: unknown) => ({
+    error,
+  }));
   const usable = "error" in tokenizer ? undefined : tokenizer;
   const dataset = await loadDataset({
     data: settings.data,
@@ -130,13 +142,23 @@ export function checkPositions(arch: Architecture, positions: number): void {
   );
 }
 
-/** Shapes of the model and how its weights are stored; all headers are checked. */
-export async function readModel(
-  settings: TrainingSettings,
-): Promise<Pick<RunShape, "arch" | "linear" | "table" | "head">> {
-  const checkpoint = await openCheckpoint(settings.model);
+/** Shapes of a model and how its weights are stored. */
+export type ModelShapes = Pick<RunShape, "arch" | "linear" | "table" | "head">;
+
+/** What is known of a model that is not on this disk. */
+export interface RemoteShapes {
+  readonly shapes: ModelShapes;
+  /** Its tokenizer's files. */
+  readonly texts: TokenizerTexts;
+}
+
+/** Shapes of the model in the folder `settings.model`, or of one elsewhere; all headers are checked. */
+export async function readModel(settings: TrainingSettings, remote?: RemoteModel): Promise<ModelShapes> {
+  // Elsewhere the headers cost more than the configuration.
+  const known = remote && (await readRemoteArchitecture(remote));
+  const checkpoint = await (remote ? remote.openCheckpoint() : openCheckpoint(settings.model));
   try {
-    const arch = await readArchitecture(settings.model);
+    const arch = known ?? (await readArchitecture(settings.model));
     await checkModelHeaders(checkpoint, arch);
     const table = storedFormat(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
     return {

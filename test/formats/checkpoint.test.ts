@@ -94,7 +94,7 @@ describe("openCheckpoint", () => {
     await expectRefusal(
       openCheckpoint(sharded({ a: "x.safetensors" }, {})),
       INDEX,
-      /names "x.safetensors", which is not in the folder/,
+      /names "x.safetensors", which is not beside it/,
     );
     await expectRefusal(
       openCheckpoint(

@@ -21,6 +21,8 @@ export interface Seen {
   /** Path and query. */
   readonly url: string;
   readonly headers: IncomingMessage["headers"];
+  /** Bytes of a file that were sent. */
+  bytes: number;
 }
 
 export interface Exchange {
@@ -130,6 +132,7 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
         method: request.method ?? "",
         url: request.url ?? "",
         headers: request.headers,
+        bytes: 0,
       };
       seen.push(entry);
       const path = decodeURIComponent(new URL(entry.url, "http://x").pathname);
@@ -151,9 +154,9 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
       struck.fault.strike(exchange);
     };
   const storage = createServer(
-    serve("storage", ({ file, request, response }, change) => {
+    serve("storage", ({ file, seen: entry, request, response }, change) => {
       if (!file) return sendError(response, 404);
-      sendBytes(request, response, {
+      sendBytes(entry, request, response, {
         etag: `"storage-${sha256(file.bytes).slice(0, 16)}"`,
         bytes: file.bytes,
         ...change,
@@ -163,7 +166,8 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
   const storageUrl = await listen(storage);
   const prefix = type === "models" ? "" : `${type}/`;
   const hub = createServer(
-    serve("hub", ({ file, request, response, seen: { url } }, change) => {
+    serve("hub", ({ file, request, response, seen: entry }, change) => {
+      const { url } = entry;
       const { pathname, searchParams } = new URL(url, "http://x");
       const path = decodeURIComponent(pathname);
       if (options.token !== undefined && request.headers.authorization !== `Bearer ${options.token}`)
@@ -186,7 +190,7 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
         response.writeHead(302, { location, ...change.headers }).end();
         return;
       }
-      sendBytes(request, response, { etag: `"${gitSha1(file.bytes)}"`, bytes: file.bytes, ...change });
+      sendBytes(entry, request, response, { etag: `"${gitSha1(file.bytes)}"`, bytes: file.bytes, ...change });
     }),
   );
   const url = await listen(hub);
@@ -226,6 +230,7 @@ export const sendJson = (response: ServerResponse, value: unknown): void => {
 
 /** A file server's answer: whole, or the range that was asked for if If-Range allows it. */
 function sendBytes(
+  seen: Seen,
   request: IncomingMessage,
   response: ServerResponse,
   {
@@ -236,20 +241,22 @@ function sendBytes(
     headers = {},
   }: Change & { readonly bytes: Buffer; readonly etag: string },
 ): void {
-  const [, from] = /^bytes=(\d+)-$/.exec(request.headers.range ?? "") ?? [];
+  const [, from, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
   const condition = request.headers["if-range"];
   const isRange =
     from !== undefined && ignoreRange !== true && (condition === undefined || condition === etag);
   const start = isRange ? Number(from) : 0;
   if (isRange && start >= bytes.length) return void response.writeHead(416).end();
-  const body = bytes.subarray(start);
+  const end = isRange && last ? Math.min(Number(last) + 1, bytes.length) : bytes.length;
+  const body = bytes.subarray(start, end);
   response.writeHead(isRange ? 206 : 200, {
     "content-length": body.length,
     etag,
-    ...(isRange && { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` }),
+    ...(isRange && { "content-range": `bytes ${start}-${end - 1}/${bytes.length}` }),
     ...headers,
   });
   if (request.method === "HEAD") return void response.end();
+  seen.bytes = Math.min(body.length, cutAfter ?? body.length);
   if (cutAfter === undefined) return void response.end(body);
   response.write(body.subarray(0, cutAfter), () => setTimeout(() => response.destroy(), 50));
 }

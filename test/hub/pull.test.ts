@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { expectRefused, qdora } from "../stories/qdora.js";
 import { closedUrl, COMMIT, hashOf, large, small, startMockHub, type MockFile } from "./mock_hub.js";
-import { FILES, hubEnvironment, newCache } from "./pull_story.js";
+import { FILES, hubEnvironment, newCache, REFUSING_DAWN } from "./pull_story.js";
 
 const NOBODY = await closedUrl();
 const WANTED = ["config.json", "model.safetensors", "tokenizer.json"];
@@ -273,17 +273,11 @@ it("shows no token in a stack trace", async () => {
 });
 
 it("never loads Dawn", async () => {
-  const hook = `export const resolve = (name, context, next) => {
-    if (name === "webgpu") throw new Error("Dawn was loaded");
-    return next(name, context);
-  };`;
-  const register = `import { register } from "node:module"; register("data:text/javascript,${encodeURIComponent(hook)}");`;
-  const url = `data:text/javascript,${encodeURIComponent(register)}`;
   const { home, pull } = newCache();
-  const options = `--import=${url}`;
-  expect((await pull(await startMockHub({ files: FILES }), [], { NODE_OPTIONS: options })).status).toBe(0);
+  const run = await pull(await startMockHub({ files: FILES }), [], { NODE_OPTIONS: REFUSING_DAWN });
+  expect(run.status, run.stderr).toBe(0);
   // The hook does what it says.
-  const dawn = await qdora(["doctor"], { env: { NODE_OPTIONS: options, HF_HOME: home } });
+  const dawn = await qdora(["doctor"], { env: { NODE_OPTIONS: REFUSING_DAWN, HF_HOME: home } });
   expect(dawn.stderr).toMatch(/Dawn was loaded|does not load/);
 });
 

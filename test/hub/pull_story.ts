@@ -50,6 +50,14 @@ export const hubEnvironment = (home: string, url: string): NodeJS.ProcessEnv => 
   HF_HUB_DOWNLOAD_TIMEOUT: "1",
 });
 
+const refuseDawn = `export const resolve = (name, context, next) => {
+  if (name === "webgpu") throw new Error("Dawn was loaded");
+  return next(name, context);
+};`;
+const register = `import { register } from "node:module"; register("data:text/javascript,${encodeURIComponent(refuseDawn)}");`;
+/** NODE_OPTIONS under which a command that loads Dawn fails. */
+export const REFUSING_DAWN = `--import=data:text/javascript,${encodeURIComponent(register)}`;
+
 const homes: string[] = [];
 afterAll(() => homes.forEach((home) => rmSync(home, { recursive: true, force: true })));
 
