@@ -29,9 +29,15 @@ export async function readRates(): Promise<ReadonlyMap<string, Rates>> {
   }
 }
 
-/** Remembers what an adapter did in a run. */
+/** Remembers what an adapter did in a run; the best counts, since small models keep no GPU busy. */
 export async function recordRates(adapter: string, rates: Rates): Promise<void> {
-  const all = new Map(await readRates()).set(adapter, rates);
+  const known = await readRates();
+  const before = known.get(adapter) ?? rates;
+  const best = {
+    flops: Math.max(before.flops, rates.flops),
+    upload: Math.max(before.upload, rates.upload),
+  };
+  const all = new Map(known).set(adapter, best);
   await mkdir(cacheFolder(), { recursive: true });
   await writeFileAtomic(file(), JSON.stringify(Object.fromEntries(all), null, 1));
 }

@@ -95,7 +95,13 @@ export function savings(
   limit: number | undefined,
 ): readonly Saving[] {
   const found: Saving[] = [];
-  let [s, run, now] = [settings, start, shape];
+  // What was chosen for the start stays chosen.
+  const chosen = {
+    ...settings,
+    checkpoint_place: start.storage.checkpointPlace,
+    stream_layers: shape.arch.layers - start.residentLayers,
+  };
+  let [s, run, now] = [chosen, start, shape] as [TrainingSettings, PlannedRun, RunShape];
   for (const { change, cost, isOpen, apply } of CHANGES) {
     if (limit !== undefined && run.plan.totalBytes <= limit) break;
     if (!isOpen(s, run)) continue;

@@ -147,4 +147,15 @@ describe("savings", () => {
     expect(found[2]?.transferBytes).toBe(2 * 32 * 2048 * 4096 * 2);
     expect(savings(shape, config, run, 1e12)).toEqual([]);
   });
+
+  it("starts from what was chosen to fit", async () => {
+    const config = await configOf({ max_seq_length: 2048, stream_layers: "0", memory_limit: "5GB" });
+    const shape = geometryShape("llama-3.1-8b", config);
+    const run = fitMemory(shape, config, 5e9);
+    expect(run.storage.checkpointPlace).toBe("host");
+    const found = savings(shape, config, run, 5e9);
+    expect(found[0]?.change).toBe("--optimizer adamw8bit");
+    expect(found.at(-1)?.bytes).toBeLessThanOrEqual(5e9);
+    expect(found.every((s) => s.savedBytes > 0)).toBe(true);
+  });
 });
