@@ -14,7 +14,9 @@ const FLOORS = [
   [["data"]],
   [["train"], ["generate"], ["export"]],
   [["report"]],
-  [["commands", "config", "cli.ts"]],
+  [["config"]],
+  [["jobs"]],
+  [["commands", "cli.ts"]],
   [["index.ts"]],
 ];
 

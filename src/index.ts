@@ -1,4 +1,13 @@
 /** The library's front door: everything the command line does, from TypeScript. */
+export {
+  finetune,
+  type FinetuneEvent,
+  type FinetuneListening,
+  type FinetuneOptions,
+  type FinetuneResult,
+} from "./jobs/finetune.js";
+export { plan, type Plan, type PlanListening, type PlanOptions } from "./jobs/plan.js";
+export { generate, type GenerateListening, type GenerateOptions } from "./jobs/generate.js";
 export { QdoraError } from "./formats/error.js";
 export { openGpu, type Gpu, type OpenOptions } from "./gpu/device.js";
 export { DeviceLostError, GpuError, OutOfGpuMemoryError } from "./gpu/errors.js";
@@ -13,7 +22,7 @@ export { chromeTrace, profileTable } from "./report/profile.js";
 export { writeOutput } from "./train/output.js";
 export type { TrainingSettings } from "./train/settings.js";
 export type { Listener, StepEvent, TrainingEvent } from "./train/events.js";
-export { generate, type Generated, type GenerateOptions } from "./generate/generate.js";
+export type { Generated } from "./generate/generate.js";
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
 export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./model/quantize.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";

@@ -10,6 +10,7 @@ import { brokenWords, kindWords } from "../report/data_report.js";
 import { histogramLines, lengthHistogram } from "../report/histogram.js";
 import { printable, sampleText, segmentsOf } from "../report/sample_text.js";
 import { runCommand } from "./run_command.js";
+import { localModel } from "./stoppable.js";
 
 interface DataFlags {
   readonly model?: string;
@@ -164,7 +165,7 @@ export function addData(program: Command): void {
     .command("data")
     .description("say what a data set holds, and with --model what training would make of it")
     .argument("<file...>", "files, folders, each perhaps as PATH:SPLIT[FROM:TO]")
-    .option("--model <folder>", "model folder: its tokenizer and chat template")
+    .option("--model <model>", "model folder, or ORG/NAME of the Hub: its tokenizer and chat template")
     .option("--columns <field=column,…>", "which column stands for which field", columnMap)
     .option("--max-seq-length <n>", "longer rows are cut here", whole(2), 1024)
     .option("--train-on-prompt", "score prompts too")
@@ -172,11 +173,14 @@ export function addData(program: Command): void {
     .option("--json", "one JSON object on stdout")
     .action((files: readonly string[], flags: DataFlags, command: Command) =>
       runCommand(command.optsWithGlobals()["debug"] === true, async () => {
-        const { model } = flags;
+        const local = flags.model === undefined ? undefined : await localModel(flags.model, "main");
+        if (local && "exit" in local) return local.exit;
+        const model = local?.value.path;
         const report =
           model === undefined ? await withoutModel(files, flags) : await withModel(files, model, flags);
         if (flags.json) process.stdout.write(`${JSON.stringify(report.json)}\n`);
         else process.stderr.write(`${report.lines.join("\n")}\n`);
+        return 0;
       }),
     );
 }

@@ -1,33 +1,21 @@
 /** `qdora finetune`: data in, PEFT adapter out. */
 import { stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
-import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/resolve.js";
+import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { runFinetune, type FinetuneEvent, type FinetuneResult } from "../jobs/finetune.js";
 import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
-import { evaluationLine, metricsWriter, stepLine, type MetricsWriter } from "../report/metrics.js";
-import { mendMetrics } from "../report/metrics_mend.js";
 import { chromeTrace, profileTable } from "../report/profile.js";
 import { planJson, planTable } from "../report/plan.js";
 import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
-import { writeReport, type RunHistory } from "../report/html.js";
-import { CheckpointStore } from "../train/checkpoint_store.js";
-import type { Listener } from "../train/events.js";
 import { StoppedError } from "../train/interrupt.js";
-import {
-  checkOutputFolder,
-  CONFIG_FILE,
-  METRICS_FILE,
-  openOutputFolder,
-  writeOutput,
-} from "../train/output.js";
+import { checkOutputFolder } from "../train/output.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
-import { withRestarts } from "../train/restarts.js";
-import { train, type TrainingResult } from "../train/trainer.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
 import { localData, localModel } from "./stoppable.js";
 
@@ -69,7 +57,7 @@ async function dryRun(config: FinetuneConfig, json: boolean): Promise<void> {
 }
 
 /** What the run took: on a software adapter, what counts as GPU memory is part of the process. */
-function memoryLine({ gpuPeakBytes, isSoftware }: TrainingResult): string {
+function memoryLine({ gpuPeakBytes, isSoftware }: FinetuneResult): string {
   const peak = peakResidentBytes();
   const host = isSoftware ? `, ${formatBytes(Math.max(0, peak - gpuPeakBytes))} of it beside the GPU's` : "";
   return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
@@ -82,7 +70,7 @@ interface Profiling {
   readonly trace: string | undefined;
 }
 
-async function reportProfile(result: TrainingResult, { profile, trace }: Profiling): Promise<void> {
+async function reportProfile(result: FinetuneResult, { profile, trace }: Profiling): Promise<void> {
   if (!profile) return;
   if (!result.profile) {
     process.stderr.write("profile: no step was left to run, so nothing was timed\n");
@@ -94,64 +82,21 @@ async function reportProfile(result: TrainingResult, { profile, trace }: Profili
   process.stderr.write(`trace: ${trace} (open it in chrome://tracing or ui.perfetto.dev)\n`);
 }
 
-/** Trains to the end, also if the GPU is lost on the way. */
-async function finetune(config: FinetuneConfig, profiling: Profiling, signal: AbortSignal): Promise<void> {
-  await checkOutputFolder(config);
-  let attempt = config;
-  const onStarted = (): void => {
-    // From here on the folder's checkpoints are this run's own.
-    attempt = { ...config, resume: true };
-  };
-  const say = (text: string): void => void process.stderr.write(`${text}\n`);
-  await withRestarts(() => runOnce(attempt, profiling, signal, onStarted), { say, signal });
-}
-
-/** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
-async function runOnce(
+/** Trains to the end and shows how. */
+async function trainAndShow(
   config: FinetuneConfig,
   profiling: Profiling,
   signal: AbortSignal,
-  onStarted: () => void,
 ): Promise<void> {
-  const store = await CheckpointStore.open(config, signal);
-  const metricsPath = join(config.output_dir, METRICS_FILE);
   const print = progressPrinter(process.stderr);
-  const history: RunHistory = { steps: [], evaluations: [] };
-  let metrics: MetricsWriter | undefined;
-  const listen: Listener = async (event) => {
-    if (event.type === "prepared") {
-      process.stderr.write(`${describeRun(event.run)}\n`);
-      return;
-    }
-    if (event.type === "started") {
-      // Files appear once the run can really start, so that a refused run leaves nothing behind.
-      const from = store.resumed?.position;
-      await openOutputFolder(config.output_dir, from !== undefined);
-      await writeFileAtomic(join(config.output_dir, CONFIG_FILE), toYaml(config));
-      if (from) {
-        const lines = await mendMetrics(metricsPath, from.step, from.evaluation_pending);
-        for (const line of lines)
-          history[line["eval_loss"] === undefined ? "steps" : "evaluations"].push(line);
-      }
-      metrics = metricsWriter(metricsPath, from !== undefined);
-      onStarted();
-    }
-    if (event.type === "step") history.steps.push(stepLine(event));
-    if (event.type === "evaluation") history.evaluations.push(evaluationLine(event));
-    await metrics?.listen(event);
-    await print(event);
+  const onEvent = (event: FinetuneEvent): void | Promise<void> => {
+    if (event.type === "pull") return;
+    if (event.type === "prepared") process.stderr.write(`${describeRun(event.run)}\n`);
+    return print(event);
   };
-  try {
-    const result = await train(config, listen, signal, store, { profile: profiling.profile });
-    await writeOutput(result.run, result.adapter, history.steps.at(-1)?.["loss"]);
-    await writeReport(join(config.output_dir, "report.html"), result.run, history);
-    process.stderr.write(`adapter: ${config.output_dir}\n`);
-    process.stderr.write(`${memoryLine(result)}\n`);
-    await reportProfile(result, profiling);
-  } finally {
-    metrics?.close();
-    store.close();
-  }
+  const result = await runFinetune(config, { onEvent, signal, profile: profiling.profile });
+  process.stderr.write(`adapter: ${result.outputDir}\n${memoryLine(result)}\n`);
+  await reportProfile(result, profiling);
 }
 
 /** The trace's path, if its folder is there: found before the run, not after it. */
@@ -201,7 +146,7 @@ export function addFinetune(program: Command): void {
             },
           );
         if (config.dry_run) return dryRun(config, json === true);
-        return obeySignals(debug, (signal) => finetune(config, profiling, signal));
+        return obeySignals(debug, (signal) => trainAndShow(config, profiling, signal));
       });
     });
 }
@@ -227,9 +172,8 @@ async function obeySignals(
     await body(controller.signal);
     return;
   } catch (error) {
-    const isEarly = error === controller.signal.reason;
-    if (!(error instanceof StoppedError) && !isEarly) throw error;
-    reportError(isEarly ? new StoppedError(0, undefined) : error, debug);
+    if (!(error instanceof StoppedError)) throw error;
+    reportError(error, debug);
     const code = SIGNAL_EXIT[name] ?? 1;
     setTimeout(() => process.exit(code), PATIENCE_MS).unref();
     return code;

@@ -2,6 +2,7 @@
 import { InvalidArgumentError, type Command } from "commander";
 import { QdoraError } from "../formats/error.js";
 import { generate } from "../generate/generate.js";
+import { GENERATE_DEFAULTS } from "../jobs/generate.js";
 import { formatRate } from "../report/format.js";
 import { runCommand } from "./run_command.js";
 import { localModel } from "./stoppable.js";
@@ -56,12 +57,32 @@ export function addGenerate(program: Command): void {
     .option("--adapter <folder>", "PEFT adapter folder")
     .option("--chat", "wrap the prompt in the model's chat template")
     .option("--system <text>", "system message (with --chat)")
-    .option("--max-new-tokens <n>", "longest answer", number(1, 1 << 20, true), 128)
-    .option("--temperature <t>", "0 = greedy: always the likeliest token", number(0, 100, false), 0)
-    .option("--top-k <k>", "sample among the k likeliest tokens, 0 = all", number(0, 1 << 20, true), 0)
-    .option("--top-p <p>", "sample among the likeliest tokens that make up p", number(0, 1, false), 1)
-    .option("--seed <n>", "of the sampling", number(0, Number.MAX_SAFE_INTEGER, true), 0)
-    .option("--quant <type>", "nf4 or none: how the base weights are held", quant, "nf4")
+    .option(
+      "--max-new-tokens <n>",
+      "longest answer",
+      number(1, 1 << 20, true),
+      GENERATE_DEFAULTS.maxNewTokens,
+    )
+    .option(
+      "--temperature <t>",
+      "0 = greedy: always the likeliest token",
+      number(0, 100, false),
+      GENERATE_DEFAULTS.temperature,
+    )
+    .option(
+      "--top-k <k>",
+      "sample among the k likeliest tokens, 0 = all",
+      number(0, 1 << 20, true),
+      GENERATE_DEFAULTS.topK,
+    )
+    .option(
+      "--top-p <p>",
+      "sample among the likeliest tokens that make up p",
+      number(0, 1, false),
+      GENERATE_DEFAULTS.topP,
+    )
+    .option("--seed <n>", "of the sampling", number(0, Number.MAX_SAFE_INTEGER, true), GENERATE_DEFAULTS.seed)
+    .option("--quant <type>", "nf4 or none: how the base weights are held", quant, GENERATE_DEFAULTS.quant)
     .option("--no-double-quant", "keep the block maxima of NF4 in f32")
     .option("--device <name>", "software, hardware, or a part of the adapter's name")
     .option("--json", "one JSON object with text and token ids on stdout, instead of streamed text")

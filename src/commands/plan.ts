@@ -1,18 +1,13 @@
 /** `qdora plan`: what a run would need, to the byte, before anything is downloaded or loaded. Never loads the GPU. */
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
-import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
-import { parseBytes } from "../config/values.js";
-import { QdoraError } from "../formats/error.js";
+import { plannedModel, planReport, resolvePlan, type PlannedModel } from "../jobs/plan.js";
 import { GEOMETRIES } from "../model/geometries.js";
-import { nearest } from "../config/suggest.js";
 import { planJson, planText } from "../report/plan.js";
-import { planModel } from "../train/plan.js";
-import type { RemoteShapes } from "../train/prepare.js";
+import { pullPrinter } from "../report/pull_progress.js";
 import { readRates } from "../train/rates.js";
-import { savings } from "../train/savings.js";
-import { findModel } from "./plan_model.js";
 import { runCommand } from "./run_command.js";
+import { stoppable } from "./stoppable.js";
 
 interface PlanFlags {
   readonly geometry?: string;
@@ -21,40 +16,16 @@ interface PlanFlags {
   readonly config?: string;
 }
 
-function checkGeometry(name: string | undefined): void {
-  if (name === undefined || GEOMETRIES.includes(name)) return;
-  const near = nearest(name, GEOMETRIES);
-  throw new QdoraError(
-    "--geometry",
-    `no geometry is called "${name}"`,
-    near === undefined ? `choose from ${GEOMETRIES.join(", ")}` : `did you mean ${near}?`,
-    { exitCode: 2 },
-  );
-}
-
-function gpuBytes(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const bytes = parseBytes(text);
-  if (bytes === undefined)
-    throw new QdoraError("--gpu", `got "${text}", expected a size such as 6GB`, undefined, { exitCode: 2 });
-  return bytes;
-}
-
-async function plan(config: FinetuneConfig, flags: PlanFlags, remote?: RemoteShapes): Promise<number> {
-  const { limit, shape, run } = await planModel(config, flags.geometry, remote);
-  const open = limit === undefined ? [] : savings(shape, config, run, limit);
-  const report = {
-    name: flags.geometry ?? config.model_id ?? config.model,
-    config,
-    shape,
-    run,
-    limit,
-    savings: open,
-  };
+async function show(
+  { config, remote }: PlannedModel,
+  geometry: string | undefined,
+  json: boolean,
+): Promise<number> {
+  const report = await planReport(config, geometry, remote);
   const rates = await readRates();
   process.stderr.write(`${planText(report, rates)}\n`);
-  if (flags.json === true) process.stdout.write(`${JSON.stringify(planJson(report, rates))}\n`);
-  return limit !== undefined && run.plan.totalBytes > limit ? 1 : 0;
+  if (json) process.stdout.write(`${JSON.stringify(planJson(report, rates))}\n`);
+  return report.limit !== undefined && report.run.plan.totalBytes > report.limit ? 1 : 0;
 }
 
 export function addPlan(program: Command): void {
@@ -71,23 +42,13 @@ export function addPlan(program: Command): void {
     .option("--json", "the plan as one JSON object on stdout")
     .action((flags: PlanFlags & Record<string, unknown>, self: Command) =>
       runCommand(self.optsWithGlobals()["debug"] === true, async () => {
-        const { geometry, gpu, json, config: file, ...keys } = flags;
-        checkGeometry(geometry);
-        const size = gpuBytes(gpu);
-        const optional = [
-          "data",
-          "output_dir",
-          ...(geometry === undefined ? [] : (["model"] as const)),
-        ] as const;
-        const named = await resolveFinetuneConfig(
-          { ...keys, ...(size !== undefined && { memory_limit: size }) },
-          file,
-          optional,
-        );
-        const shown = { ...(geometry !== undefined && { geometry }), ...(json === true && { json }) };
-        if (geometry !== undefined) return plan(named, shown);
-        const found = await findModel(named);
-        return "exit" in found ? found.exit : plan(found.value.config, shown, found.value.remote);
+        const { json, config: file, ...keys } = flags;
+        const { geometry } = keys;
+        const named = await resolvePlan(keys, file);
+        if (geometry !== undefined) return show({ config: named }, geometry, json === true);
+        const listen = pullPrinter(process.stderr);
+        const found = await stoppable((signal) => plannedModel(named, { signal, listen }));
+        return "exit" in found ? found.exit : show(found.value, undefined, json === true);
       }),
     );
 }
