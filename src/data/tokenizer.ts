@@ -67,24 +67,29 @@ function makeTokenizer(files: TokenizerFiles, folder: string): Omit<Tokenizer, "
   const path = join(folder, "tokenizer.json");
   const { specialTokens, chatTemplate } = files;
   const pre_tokenizer = plainPreTokenizer(files.tokenizer["pre_tokenizer"], path);
-  let inner: HubTokenizer;
-  try {
-    inner = new HubTokenizer({ ...files.tokenizer, pre_tokenizer }, files.config);
-  } catch (error) {
-    const reason = (error as Error).message.split("\n")[0] ?? "";
-    throw new QdoraError(
-      path,
-      `cannot be used (${reason.slice(0, 160)})`,
-      "download the model folder again, or use data with ready-made `input_ids`",
-      { cause: error },
-    );
-  }
+  // What the library does not check fails somewhere inside it, also when it is used.
+  const usable = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      const reason = (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+      throw new QdoraError(
+        path,
+        `cannot be used (${reason.slice(0, 160)})`,
+        "download the model folder again, or use data with ready-made `input_ids`",
+        { cause: error },
+      );
+    }
+  };
+  const inner = usable(() => new HubTokenizer({ ...files.tokenizer, pre_tokenizer }, files.config));
   let vocabSize = 0;
   for (const id of inner.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
   const cleanUp = files.config["clean_up_tokenization_spaces"] === true;
 
   const encode: Tokenizer["encode"] = (text, options) => {
-    const { ids } = inner.encode(text, { add_special_tokens: options?.addSpecialTokens ?? true });
+    const { ids } = usable(() =>
+      inner.encode(text, { add_special_tokens: options?.addSpecialTokens ?? true }),
+    );
     if (ids.some((id) => !Number.isInteger(id))) {
       throw new QdoraError(
         path,
@@ -97,10 +102,12 @@ function makeTokenizer(files: TokenizerFiles, folder: string): Omit<Tokenizer, "
   const decode: Tokenizer["decode"] = (ids, options) => {
     const known = Array.from(ids).filter((id) => inner.id_to_token(id) !== undefined);
     if (known.length === 0) return "";
-    return inner.decode(known, {
-      skip_special_tokens: options?.skipSpecialTokens ?? false,
-      clean_up_tokenization_spaces: cleanUp,
-    });
+    return usable(() =>
+      inner.decode(known, {
+        skip_special_tokens: options?.skipSpecialTokens ?? false,
+        clean_up_tokenization_spaces: cleanUp,
+      }),
+    );
   };
   const idOf = (role: string): number | undefined => {
     const text = specialTokens[role];

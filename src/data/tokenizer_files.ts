@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { QdoraError } from "../formats/error.js";
+import { shownJson } from "../formats/json.js";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -122,13 +123,14 @@ function checkIds(tokenizer: Json, path: string): void {
   };
   const check = (id: unknown, name: string): void => {
     if (!Number.isInteger(id) || Number(id) < 0 || Number(id) >= MAX_ID)
-      wrong(`token ${JSON.stringify(name.slice(0, 40))} has the id ${String(id)}`);
+      wrong(`token ${JSON.stringify(name.slice(0, 40))} has the id ${shownJson(id)}`);
   };
   const { model, added_tokens: added } = tokenizer;
   if (!isJson(model)) return wrong("has no `model`");
   if (!Array.isArray(added)) return wrong("`added_tokens` is not a list");
   const { vocab, type } = model;
-  if (!MODELS.has(String(type))) return wrong(`the model type ${JSON.stringify(type)} is not known`);
+  if (typeof type !== "string" || !MODELS.has(type))
+    return wrong(`the model type ${shownJson(type)} is not known`);
   if (isJson(vocab)) for (const [name, id] of Object.entries(vocab)) check(id, name);
   else if (!Array.isArray(vocab)) wrong("`model.vocab` is missing");
   for (const token of added) {

@@ -10,6 +10,10 @@ export const isObject = (value: unknown): value is Readonly<Record<string, unkno
 export const quoted = (text: string): string =>
   JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
 
+/** A value of parsed JSON for a message, not too long. */
+export const shownJson = (value: unknown): string =>
+  typeof value === "string" ? quoted(value) : (JSON.stringify(value) ?? "nothing").slice(0, 120);
+
 /** @throws QdoraError naming `where` if the bytes are not UTF-8 */
 export function decodeUtf8(bytes: Uint8Array, where: string): string {
   try {

@@ -5,7 +5,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { QdoraError } from "./error.js";
 import { openFile, readBytes, writeAtomically, type OpenFile } from "./files.js";
-import { decodeUtf8, isObject, parseStrictJson, quoted } from "./json.js";
+import { decodeUtf8, isObject, parseStrictJson, quoted, shownJson } from "./json.js";
 
 export interface TensorEntry {
   readonly name: string;
@@ -174,7 +174,7 @@ function readEntry(file: HeaderFile, name: string, entry: unknown, dataStart: nu
   const { dtype, shape, data_offsets: offsets, ...rest } = entry;
   const [extra] = Object.keys(rest);
   if (extra !== undefined) return refuse(`has the unknown field ${quoted(extra)}`);
-  if (!isDtype(dtype)) return refuse(`has dtype ${quoted(String(dtype))} (supported: ${DTYPES.join(", ")})`);
+  if (!isDtype(dtype)) return refuse(`has dtype ${shownJson(dtype)} (supported: ${DTYPES.join(", ")})`);
   if (!areCounts(shape)) return refuse("shape is not a list of integers of 0 or more");
   if (!areCounts(offsets) || offsets.length !== 2)
     return refuse("data_offsets are not two integers of 0 or more");

@@ -1,7 +1,7 @@
 /** Which files of a model hold its weights, and their headers as one: for folders, and for models that are not here. */
 import { join } from "node:path";
 import { QdoraError } from "./error.js";
-import { isObject, parseStrictJson, quoted } from "./json.js";
+import { isObject, parseStrictJson, quoted, shownJson } from "./json.js";
 import { isPickleName, type SafetensorsHeader, type TensorEntry } from "./safetensors.js";
 
 export const SINGLE = "model.safetensors";
@@ -66,7 +66,7 @@ function parseIndex(text: string, path: string, damaged: string): WeightMap {
     if (typeof file !== "string" || !/^[^/\\:\0]+$/.test(file) || file === "." || file === "..")
       throw new QdoraError(
         path,
-        `weight_map: ${quoted(tensor)} is in ${quoted(String(file))}, which is not a plain file name`,
+        `weight_map: ${quoted(tensor)} is in ${shownJson(file)}, which is not a plain file name`,
         "files of a model lie beside its index",
       );
     if (!file.endsWith(".safetensors"))

@@ -2,9 +2,9 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { QdoraError } from "../formats/error.js";
-import { parseJson, readJsonFile } from "../formats/json.js";
+import { parseJson, readJsonFile, shownJson } from "../formats/json.js";
 import type { RemoteModel } from "../formats/remote_model.js";
-import { ropeParameters, type RopeParameters } from "./rope_table.js";
+import { inverseFrequencies, ropeParameters, type RopeParameters } from "./rope_table.js";
 
 export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3";
 
@@ -113,7 +113,7 @@ function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
   const refuse = (field: string, got: unknown, limit: string): never => {
     throw new QdoraError(
       path,
-      `${field}: got ${JSON.stringify(got)} (supported: ${limit})`,
+      `${field}: got ${shownJson(got)} (supported: ${limit})`,
       "choose a Llama, Mistral, Qwen2 or Qwen3 type model",
     );
   };
@@ -138,6 +138,13 @@ function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
   if (c.quantization_config != null && method !== "bitsandbytes") {
     refuse("quantization_config.quant_method", method, "bitsandbytes");
   }
+  const rope = ropeParameters({ ...c, max_position_embeddings: maxPositions }, path);
+  if (![...inverseFrequencies(rope, headDim), rope.attentionFactor].every(Number.isFinite))
+    throw new QdoraError(
+      path,
+      "rope_theta and its scaling give rotations that are not finite",
+      "download config.json again",
+    );
   return {
     modelType,
     vocab: c.vocab_size,
@@ -155,7 +162,7 @@ function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
     qkNorm: modelType === "qwen3",
     windows: windows(c, modelType),
     maxPositions,
-    rope: ropeParameters({ ...c, max_position_embeddings: maxPositions }, path),
+    rope,
     quantized: c.quantization_config != null,
   };
 }

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { QdoraError } from "../formats/error.js";
+import { quoted } from "../formats/json.js";
 
 interface Scaling {
   readonly theta: number;
@@ -156,7 +157,7 @@ export function ropeParameters(config: RopeConfig, path: string): RopeParameters
     default:
       return refuse(
         p.rope_type == null ? "type" : "rope_type",
-        `got "${type}" (supported: default, linear, llama3, yarn)`,
+        `got ${quoted(type)} (supported: default, linear, llama3, yarn)`,
         "choose another model",
       );
   }

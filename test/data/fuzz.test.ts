@@ -14,6 +14,7 @@ import { readRecord, TokenRecords, tokenBytes } from "../../src/data/token_recor
 import { loadTokenizer, type Tokenizer } from "../../src/data/tokenizer.js";
 import { QdoraError } from "../../src/formats/error.js";
 import { RandomSource } from "../../src/program/random.js";
+import { damage, mutateBytes } from "../mutants.js";
 import { tinyFolder, VOCAB } from "./tiny_tokenizer.js";
 
 const SEEDS: readonly object[] = [
@@ -66,47 +67,6 @@ const PIECES = [
   "é",
 ].map((piece) => Buffer.from(piece));
 
-/** Changes a few bytes: flips, drops, doubles, puts pieces in, cuts. */
-function mutate(bytes: Buffer, random: RandomSource): Buffer {
-  let out = bytes;
-  for (let change = random.nextBelow(3); change >= 0; change--) {
-    const at = random.nextBelow(out.length + 1);
-    const to = Math.min(out.length, at + random.nextBelow(8));
-    const [head, middle, tail] = [out.subarray(0, at), out.subarray(at, to), out.subarray(to)];
-    const put = (...parts: Buffer[]): Buffer => Buffer.concat(parts);
-    switch (random.nextBelow(6)) {
-      case 0:
-        out = put(head, middle.map((byte) => byte ^ (1 << random.nextBelow(8))) as Buffer, tail);
-        break;
-      case 1:
-        out = put(head, tail);
-        break;
-      case 2:
-        out = put(head, middle, middle, tail);
-        break;
-      case 3:
-        out = put(head, Buffer.from([random.nextBelow(256)]), middle, tail);
-        break;
-      case 4:
-        out = random.nextBelow(8) === 0 ? head : put(tail, head);
-        break;
-      default:
-        out = put(head, PIECES[random.nextBelow(PIECES.length)] ?? Buffer.alloc(0), middle, tail);
-    }
-  }
-  return out;
-}
-
-/** Changes one to three bytes: the file keeps its size and its magic, so that what lies deeper is reached. */
-function damage(bytes: Buffer, random: RandomSource): Buffer {
-  const out = Buffer.from(bytes);
-  for (let change = random.nextBelow(3); change >= 0; change--) {
-    const at = 4 + random.nextBelow(out.length - 12);
-    out[at] = random.nextBelow(2) === 0 ? random.nextBelow(256) : (out[at] ?? 0) ^ (1 << random.nextBelow(8));
-  }
-  return out;
-}
-
 const folder = mkdtempSync(join(tmpdir(), "qdora-fuzz-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -135,7 +95,7 @@ describe("rows", () => {
     const random = new RandomSource(1, 1);
     const seeds = SEEDS.map((row) => Buffer.from(JSON.stringify(row)));
     const lines = Array.from({ length: 6000 }, (_, i) =>
-      mutate(seeds[i % seeds.length] ?? Buffer.alloc(0), random),
+      mutateBytes(seeds[i % seeds.length] ?? Buffer.alloc(0), random, PIECES),
     );
     const rows = await readAll(
       Buffer.concat(lines.flatMap((line) => [line, Buffer.from("\n")])),
@@ -190,7 +150,7 @@ describe("rows", () => {
     const seed = Buffer.from(JSON.stringify(SEEDS));
     let whole = 0;
     for (let i = 0; i < 800; i++) {
-      const bytes = mutate(seed, random);
+      const bytes = mutateBytes(seed, random, PIECES);
       let wanted: unknown;
       try {
         wanted = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -215,7 +175,7 @@ describe("rows", () => {
     const seed = Buffer.from('prompt,completion\n"a, ""b""","x\ny"\nplain,é\n"",\n"last","one"\n');
     let read = 0;
     for (let i = 0; i < 1500; i++) {
-      const rows = await readAll(mutate(seed, random), "rows.csv");
+      const rows = await readAll(mutateBytes(seed, random, PIECES), "rows.csv");
       if (rows instanceof QdoraError) continue;
       const values = rows.flatMap((row) => ("value" in row ? [row.value as Record<string, string>] : []));
       const names = Object.keys(values[0] ?? {});

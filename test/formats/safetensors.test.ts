@@ -75,7 +75,7 @@ describe("readSafetensorsHeader", () => {
     ["an unknown field", entry({ strides: [1] }), /"a": has the unknown field "strides"/],
     ["an unknown dtype", entry({ dtype: "F4" }), /"a": has dtype "F4" \(supported: BOOL,/],
     ["a dtype of Object.prototype", entry({ dtype: "toString" }), /has dtype "toString"/],
-    ["no dtype", entry({ dtype: undefined }), /has dtype "undefined"/],
+    ["no dtype", entry({ dtype: undefined }), /has dtype nothing/],
     ["no shape", entry({ shape: undefined }), /shape is not a list/],
     ["a negative shape", entry({ shape: [-2] }), /shape is not a list/],
     ["a shape of texts", entry({ shape: ["2"] }), /shape is not a list/],
