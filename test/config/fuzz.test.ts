@@ -111,9 +111,7 @@ describe("config.json", () => {
       const tally = new Tally();
       for (let i = 0; i < 1200; i++) {
         const mutant =
-          i % 4 === 0
-            ? mutateBytes(text(good as Json), random, PIECES)
-            : text(mutateJson(good as Json, random, keys));
+          i % 4 === 0 ? mutateBytes(text(good), random, PIECES) : text(mutateJson(good, random, keys));
         writeFileSync(path, mutant);
         const outcome = await takenOrRefused(() => readArchitecture(model), path);
         tally.count(outcome);

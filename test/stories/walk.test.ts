@@ -32,10 +32,12 @@ const STEPS = [
   "plan",
   "finetune",
   "finetune --resume",
+  // Place of "eval".
   "generate --adapter",
   "merge",
   "generate",
   "export",
+  // Place of "push".
 ];
 
 function stepOf(line: string): readonly string[] {
