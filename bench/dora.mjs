@@ -6,8 +6,10 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { resolveFinetuneConfig } from "../dist/config/resolve.js";
 import { openGpu } from "../dist/gpu/device.js";
-import { microBatchProgram } from "../dist/model/programs.js";
+import { measureProductPeak } from "../dist/kernels/product_peak.js";
+import { profileTable } from "../dist/report/profile.js";
 import { prepareRun } from "../dist/train/prepare.js";
+import { profiled } from "../dist/train/profile.js";
 import { TrainingSession } from "../dist/train/session.js";
 import { stepBatches } from "../dist/train/batches.js";
 
@@ -74,34 +76,10 @@ async function step(side) {
   return performance.now() - start;
 }
 
-async function profile({ run, session, batches }, name) {
-  const program = microBatchProgram(run.model, run.stream, {
-    N: batches[0].tokens,
-    capacity: run.capacity,
-    checkpointing: "full",
-  });
-  const times = await session.executor.profile(program, { afterUpdate: true });
-  const variants = session.executor.variants("micro-batch");
-  const rows = new Map();
-  for (const [i, call] of program.calls.entries()) {
-    const key = `${call.kernel.name}/${variants[i]}${call.onlyAfterUpdate ? " (row norms)" : ""}`;
-    const row = rows.get(key) ?? { kernel: key, calls: 0, ms: 0, gflops: 0 };
-    row.calls++;
-    row.ms += times[i];
-    row.gflops += call.kernel.cost(call).flops / 1e9;
-    rows.set(key, row);
-  }
-  console.log(`${name}: one micro-batch, call by call`);
-  console.table(
-    [...rows.values()]
-      .toSorted((a, b) => b.ms - a.ms)
-      .map((r) => ({
-        kernel: r.kernel,
-        calls: r.calls,
-        ms: Math.round(r.ms),
-        "GFLOP/s": Math.round(r.gflops / (r.ms / 1000)),
-      })),
-  );
+async function profile(side, name) {
+  const { profile: timed } = await profiled(side.session.executor, side.step + 1, () => step(side));
+  console.log(name);
+  console.log(profileTable({ ...timed, peak: await measureProductPeak(gpu) }));
 }
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];

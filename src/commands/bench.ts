@@ -2,12 +2,13 @@
 import type { Command } from "commander";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import { addFinetuneFlags } from "../config/flags.js";
-import { QdoraError } from "../formats/error.js";
 import { GEOMETRIES } from "../model/geometries.js";
 import { formatBytes } from "../report/format.js";
 import { floorBytes } from "../report/plan.js";
 import { peakResidentBytes, resetPeak } from "../report/process_memory.js";
 import { measureStep, type MeasuredStep } from "../train/memory_bench.js";
+import { choices, numbers } from "./bench_lists.js";
+import { addThroughput } from "./bench_throughput.js";
 import { runCommand } from "./run_command.js";
 
 interface Row extends MeasuredStep {
@@ -18,23 +19,6 @@ interface Row extends MeasuredStep {
   /** Process peak less what a software adapter counts as GPU memory. */
   readonly hostPeakBytes: number;
   readonly processPeakBytes: number;
-}
-
-const list = (text: string): readonly string[] => text.split(",").map((part) => part.trim());
-
-function numbers(flag: string, text: string): readonly number[] {
-  return list(text).map((part) => {
-    const n = Number(part);
-    if (Number.isInteger(n) && n > 0) return n;
-    throw new QdoraError(flag, `got "${part}", expected whole numbers above 0`, undefined, { exitCode: 2 });
-  });
-}
-
-function choices(flag: string, text: string, known: readonly string[]): readonly string[] {
-  return list(text).map((name) => {
-    if (known.includes(name)) return name;
-    throw new QdoraError(flag, `does not know "${name}"`, `choose from ${known.join(", ")}`, { exitCode: 2 });
-  });
 }
 
 async function measure(
@@ -80,6 +64,7 @@ export function addBench(program: Command): void {
     .description(
       "one real optimizer step for each geometry, length, batch and method: plan against what was allocated",
     );
+  addThroughput(bench);
   addFinetuneFlags(memory);
   memory
     .requiredOption("--geometry <names>", `comma-separated: ${GEOMETRIES.join(", ")}`)

@@ -1,13 +1,16 @@
 /** `qdora finetune`: data in, PEFT adapter out. */
-import { join } from "node:path";
+import { stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
 import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/resolve.js";
+import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
 import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
 import { evaluationLine, metricsWriter, stepLine, type MetricsWriter } from "../report/metrics.js";
 import { mendMetrics } from "../report/metrics_mend.js";
+import { chromeTrace, profileTable } from "../report/profile.js";
 import { planJson, planTable } from "../report/plan.js";
 import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
@@ -72,8 +75,27 @@ function memoryLine({ gpuPeakBytes, isSoftware }: TrainingResult): string {
   return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
 }
 
+/** What is measured beside the training. */
+interface Profiling {
+  readonly profile: boolean;
+  /** Where the trace goes. */
+  readonly trace: string | undefined;
+}
+
+async function reportProfile(result: TrainingResult, { profile, trace }: Profiling): Promise<void> {
+  if (!profile) return;
+  if (!result.profile) {
+    process.stderr.write("profile: no step was left to run, so nothing was timed\n");
+    return;
+  }
+  process.stderr.write(`${profileTable(result.profile)}\n`);
+  if (trace === undefined) return;
+  await writeFileAtomic(trace, chromeTrace(result.profile));
+  process.stderr.write(`trace: ${trace} (open it in chrome://tracing or ui.perfetto.dev)\n`);
+}
+
 /** Trains to the end, also if the GPU is lost on the way. */
-async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<void> {
+async function finetune(config: FinetuneConfig, profiling: Profiling, signal: AbortSignal): Promise<void> {
   await checkOutputFolder(config);
   let attempt = config;
   const onStarted = (): void => {
@@ -81,11 +103,16 @@ async function finetune(config: FinetuneConfig, signal: AbortSignal): Promise<vo
     attempt = { ...config, resume: true };
   };
   const say = (text: string): void => void process.stderr.write(`${text}\n`);
-  await withRestarts(() => runOnce(attempt, signal, onStarted), { say, signal });
+  await withRestarts(() => runOnce(attempt, profiling, signal, onStarted), { say, signal });
 }
 
 /** Runs the training with everything that listens to it, and writes the output folder at its regular end. */
-async function runOnce(config: FinetuneConfig, signal: AbortSignal, onStarted: () => void): Promise<void> {
+async function runOnce(
+  config: FinetuneConfig,
+  profiling: Profiling,
+  signal: AbortSignal,
+  onStarted: () => void,
+): Promise<void> {
   const store = await CheckpointStore.open(config, signal);
   const metricsPath = join(config.output_dir, METRICS_FILE);
   const print = progressPrinter(process.stderr);
@@ -115,15 +142,31 @@ async function runOnce(config: FinetuneConfig, signal: AbortSignal, onStarted: (
     await print(event);
   };
   try {
-    const result = await train(config, listen, signal, store);
+    const result = await train(config, listen, signal, store, { profile: profiling.profile });
     await writeOutput(result.run, result.adapter, history.steps.at(-1)?.["loss"]);
     await writeReport(join(config.output_dir, "report.html"), result.run, history);
     process.stderr.write(`adapter: ${config.output_dir}\n`);
     process.stderr.write(`${memoryLine(result)}\n`);
+    await reportProfile(result, profiling);
   } finally {
     metrics?.close();
     store.close();
   }
+}
+
+/** The trace's path, if its folder is there: found before the run, not after it. */
+async function traceFile(path: unknown): Promise<string | undefined> {
+  if (typeof path !== "string") return undefined;
+  const [folder, file] = [dirname(path), path].map((p) => stat(p).catch(() => undefined));
+  const problem = !(await folder)?.isDirectory()
+    ? "its folder is not there"
+    : (await file)?.isDirectory()
+      ? "is a folder"
+      : undefined;
+  if (problem === undefined) return path;
+  throw new QdoraError("--profile-trace", `${path}: ${problem}`, "name a file in a folder that exists", {
+    exitCode: 2,
+  });
 }
 
 export function addFinetune(program: Command): void {
@@ -133,19 +176,32 @@ export function addFinetune(program: Command): void {
   addFinetuneFlags(command);
   command
     .option("--config <file>", "YAML file with the same keys in snake_case; flags win over it")
+    .option("--profile", "time every kernel of the run's second step and print a table at the end")
+    .option("--profile-trace <file>", "write those times as a trace for chrome://tracing, too")
     .option("--json", "with --dry-run: the memory plan as one JSON object on stdout")
     .action((flags: Record<string, unknown>, self: Command) => {
       const debug = self.optsWithGlobals()["debug"] === true;
       return runCommand(debug, async () => {
-        const { config: file, json, ...keys } = flags;
+        const { config: file, json, profile, profileTrace, ...keys } = flags;
+        const trace = await traceFile(profileTrace);
         const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
         const model = await localModel(named.model, named.revision);
         if ("exit" in model) return model.exit;
         const data = await localData(named.data);
         if ("exit" in data) return data.exit;
         const config = { ...named, model: model.value.path, model_id: model.value.id };
+        const profiling = { profile: profile === true || trace !== undefined, trace };
+        if (config.dry_run && profiling.profile)
+          throw new QdoraError(
+            "--profile",
+            "times a run, and --dry-run makes none",
+            "leave one of them out",
+            {
+              exitCode: 2,
+            },
+          );
         if (config.dry_run) return dryRun(config, json === true);
-        return obeySignals(debug, (signal) => finetune(config, signal));
+        return obeySignals(debug, (signal) => finetune(config, profiling, signal));
       });
     });
 }

@@ -1,6 +1,6 @@
 /** The flags of `finetune`, made from the table of keys. Defaults stand in the help only, so that a YAML file can set what no flag sets. */
 import { Option, type Command } from "commander";
-import { flagName, KEY_NAMES, keyOf, type Key } from "./schema.js";
+import { flagName, KEY_NAMES, keyOf, type Key, type KeyName } from "./schema.js";
 
 /** The default as help shows it. */
 function shownDefault(key: Key): string {
@@ -12,9 +12,9 @@ function shownDefault(key: Key): string {
   return `default: ${isPlain ? fallback : "none"}`;
 }
 
-/** Adds a flag for every key; booleans also as `--no-…`. */
-export function addFinetuneFlags(command: Command): Command {
-  for (const name of KEY_NAMES) {
+/** Adds a flag for every key, or for some; booleans also as `--no-…`. */
+export function addFinetuneFlags(command: Command, names: readonly KeyName[] = KEY_NAMES): Command {
+  for (const name of names) {
     const key = keyOf(name);
     const flag = flagName(name);
     const isSwitch = key.placeholder === "";

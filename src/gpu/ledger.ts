@@ -53,6 +53,10 @@ export class Ledger {
     this.#budget = bytes;
   }
 
+  get budget(): number | undefined {
+    return this.#budget;
+  }
+
   /** Destroys a buffer of this ledger. The memory comes back after a later submit has completed. */
   release(buffer: GPUBuffer): void {
     const entry = this.#live.get(buffer);

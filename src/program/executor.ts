@@ -11,6 +11,7 @@ import type { WgslField } from "../gpu/wgsl.js";
 import { restfully } from "../gpu/wait.js";
 import { size, type Call, type Defines, type Program, type Variant } from "./kernel.js";
 import { placeOf, READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
+import type { Profiler } from "./profiler.js";
 import { tensorBytes, type Tensor } from "./tensor.js";
 import { DOWNLOAD_LABELS, type HostStore } from "./transfer.js";
 
@@ -64,6 +65,8 @@ export class Executor {
   readonly #downloader: Downloader;
   /** Where transfers find and leave bytes; programs with transfers need one. */
   host: HostStore | undefined;
+  /** Times every call while it is set: slower, the same bits. */
+  profiler: Profiler | undefined;
   #flopsPerMs = FIRST_BATCH_FLOPS / SUBMIT_MS;
 
   private constructor(gpu: Gpu, plan: MemoryPlan, buffers: GPUBuffer[], pipelines: Pipelines) {
@@ -193,11 +196,8 @@ export class Executor {
    * Runs a program that has the structure of the loaded one of the same name, with this one's sizes.
    * Returns when the work is submitted and at most one submit is still running.
    */
-  run(program: Program, options: RunOptions = {}): Promise<void> {
-    return this.#runCalls(program, () => true, options);
-  }
-
-  async #runCalls(program: Program, wanted: (index: number) => boolean, options: RunOptions): Promise<void> {
+  async run(program: Program, options: RunOptions = {}): Promise<void> {
+    const { profiler } = this;
     const { signal } = options;
     const loaded = this.#loaded(program.name);
     if (loaded.current !== program) this.#writeUniforms(loaded, program);
@@ -209,33 +209,41 @@ export class Executor {
         await this.#downloader.finish();
         signal.throwIfAborted();
       }
-      if (!wanted(i) || (call.onlyAfterUpdate && !options.afterUpdate)) continue;
+      if (call.onlyAfterUpdate && !options.afterUpdate) continue;
       const bound = loaded.bound[i];
       if (!bound) {
         pass?.end();
         if (encoder) await this.#submit(encoder, flops);
         encoder = pass = undefined;
         flops = 0;
-        await this.#transfer(program.name, call);
+        await (profiler
+          ? profiler.transfer(program.name, call, () => this.#transferWhole(program.name, call))
+          : this.#transfer(program.name, call));
         continue;
       }
       const [x, y, z] = bound.variant.grid(call, bound.defines);
       if (x * y * z === 0) continue;
       encoder ??= this.gpu.device.createCommandEncoder({ label: program.name });
-      pass ??= encoder.beginComputePass({ label: program.name });
+      pass ??= encoder.beginComputePass(
+        profiler?.pass(program.name, call, bound.variant.name) ?? { label: program.name },
+      );
       pass.setPipeline(bound.kernel.pipeline);
       pass.setBindGroup(0, bound.group);
       pass.dispatchWorkgroups(x, y, z);
       flops += call.kernel.cost(call).flops;
-      if (flops >= this.#flopsPerMs * SUBMIT_MS) {
+      if (profiler) {
         pass.end();
+        pass = undefined;
+      }
+      if (profiler?.isFull || flops >= this.#flopsPerMs * SUBMIT_MS) {
+        pass?.end();
         await this.#submit(encoder, flops);
         encoder = pass = undefined;
         flops = 0;
       }
     }
-    if (pass && encoder) {
-      pass.end();
+    if (encoder) {
+      pass?.end();
       await this.#submit(encoder, flops);
     }
     await this.#downloader.finish();
@@ -259,21 +267,11 @@ export class Executor {
     await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes, data);
   }
 
-  /** Runs a program one call at a time and times each, in milliseconds: slower than `run`, for profiles. */
-  async profile(
-    program: Program,
-    options: { readonly afterUpdate?: boolean } = {},
-  ): Promise<readonly number[]> {
-    const times: number[] = [];
-    for (const [index, call] of program.calls.entries()) {
-      await this.idle();
-      const start = performance.now();
-      // The structure stays the loaded one; all other calls are skipped.
-      await this.#runCalls(program, (i) => i === index, options);
-      await this.idle();
-      times.push(call.onlyAfterUpdate && !options.afterUpdate ? 0 : performance.now() - start);
-    }
-    return times;
+  /** A transfer to its end, to be timed alone. */
+  async #transferWhole(program: string, call: Call): Promise<void> {
+    await this.#transfer(program, call);
+    await this.#downloader.finish();
+    await this.#uploader.flush();
   }
 
   #running: { readonly done: Promise<unknown>; readonly flops: number; readonly since: number } | undefined;
@@ -281,6 +279,7 @@ export class Executor {
   /** Submits; waits for the submit before, and learns from it how much fits into one. */
   async #submit(encoder: GPUCommandEncoder, flops: number): Promise<void> {
     const before = this.#running;
+    this.profiler?.resolve(encoder);
     this.gpu.device.queue.submit([encoder.finish()]);
     this.#running = { done: this.gpu.device.queue.onSubmittedWorkDone(), flops, since: performance.now() };
     if (before) {
@@ -291,6 +290,10 @@ export class Executor {
         const measured = before.flops / ms;
         this.#flopsPerMs = Math.min(Math.max(measured, this.#flopsPerMs / 2), this.#flopsPerMs * 2);
       }
+    }
+    if (this.profiler) {
+      await this.profiler.collect();
+      this.#running = undefined;
     }
   }
 

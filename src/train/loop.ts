@@ -9,16 +9,18 @@ import type { Listener } from "./events.js";
 import { StoppedError } from "./interrupt.js";
 import type { Position } from "./position.js";
 import type { PreparedRun } from "./prepare.js";
+import { profiled, type StepProfile } from "./profile.js";
 import { recordRates } from "./rates.js";
 import { transferBytes } from "./savings.js";
 import { learningRateAt } from "./schedule.js";
-import type { TrainingSession } from "./session.js";
+import type { StepNumbers, TrainingSession } from "./session.js";
 
 /** Steps in a row without a finite loss and gradient after which the run stops. */
 const MAX_BAD_STEPS = 3;
 
 /**
  * Trains from a position to the end of the run.
+ * @param onProfile asks for a profile of one step and gets it
  * @throws StoppedError when the signal stopped it, after saving; QdoraError after several steps that were not finite
  */
 export async function trainingLoop(
@@ -28,8 +30,9 @@ export async function trainingLoop(
   listen: Listener,
   signal: AbortSignal | undefined,
   store: CheckpointStore | undefined,
+  onProfile?: (profile: StepProfile) => void,
 ): Promise<Position> {
-  const loop = new Loop(run, session, start, listen, signal, store);
+  const loop = new Loop(run, session, start, listen, signal, store, onProfile);
   try {
     await loop.toTheEnd();
     return loop.position;
@@ -50,6 +53,7 @@ class Loop {
   readonly #signal: AbortSignal | undefined;
   readonly #store: CheckpointStore | undefined;
   readonly #start: Position;
+  readonly #onProfile: ((profile: StepProfile) => void) | undefined;
   readonly #began = performance.now();
   /** Time spent on evaluations and checkpoints. */
   #asideMs = 0;
@@ -61,6 +65,7 @@ class Loop {
     listen: Listener,
     signal: AbortSignal | undefined,
     store: CheckpointStore | undefined,
+    onProfile: ((profile: StepProfile) => void) | undefined,
   ) {
     this.#run = run;
     this.#session = session;
@@ -70,6 +75,7 @@ class Loop {
     this.#listen = listen;
     this.#signal = signal;
     this.#store = store;
+    this.#onProfile = onProfile;
   }
 
   async toTheEnd(): Promise<void> {
@@ -89,10 +95,10 @@ class Loop {
     });
   }
 
-  /** Remembers how fast this adapter computes; transfers would blur it. */
+  /** Remembers how fast this adapter computes; transfers and a profile would blur it. */
   async #recordRates(): Promise<void> {
     const tokens = this.position.tokens - this.#start.tokens;
-    if (tokens === 0 || transferBytes(this.#run) > 0) return;
+    if (tokens === 0 || transferBytes(this.#run) > 0 || this.#onProfile) return;
     const seconds = (performance.now() - this.#began - this.#asideMs) / 1000;
     const flopsPerToken = programCost(this.#run.programs[0] as Program).flops / this.#run.capacity;
     const { executor, uploadRate } = this.#session;
@@ -114,11 +120,14 @@ class Loop {
       },
       step,
     );
-    const { loss, gradNorm } = await this.#session.step(
-      batches,
-      { step, learningRate, weightDecay: settings.weight_decay, maxGradNorm: settings.max_grad_norm },
-      this.#signal,
-    );
+    const scalars = {
+      step,
+      learningRate,
+      weightDecay: settings.weight_decay,
+      maxGradNorm: settings.max_grad_norm,
+    };
+    const work = (): Promise<StepNumbers> => this.#session.step(batches, scalars, this.#signal);
+    const { loss, gradNorm } = this.#isProfiled(step) ? await this.#profile(step + 1, work) : await work();
     const isFinite = Number.isFinite(loss) && Number.isFinite(gradNorm);
     const done = step + 1;
     const { eval_steps: evalSteps } = settings;
@@ -148,6 +157,18 @@ class Loop {
       logged: done % settings.logging_steps === 0 || done === totalSteps,
       secondsLeft: (seconds / stepsHere) * (totalSteps - done),
     });
+  }
+
+  /** The first step here compiles and warms up; it is taken only if there is no other. */
+  #isProfiled(step: number): boolean {
+    const { step: start } = this.#start;
+    return this.#onProfile !== undefined && step === Math.min(start + 1, this.#run.totalSteps - 1);
+  }
+
+  async #profile(step: number, work: () => Promise<StepNumbers>): Promise<StepNumbers> {
+    const { result, profile } = await profiled(this.#session.executor, step, work);
+    this.#onProfile?.(profile);
+    return result;
   }
 
   /** The optimizer left everything as it was. Counts the step, and ends a run that does not recover. */

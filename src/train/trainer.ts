@@ -6,7 +6,9 @@ import type { Listener } from "./events.js";
 import { StoppedError, untilAborted, wasInterrupted } from "./interrupt.js";
 import { trainingLoop } from "./loop.js";
 import { START } from "./position.js";
+import { measureProductPeak, type ProductPeak } from "../kernels/product_peak.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "./prepare.js";
+import type { MeasuredProfile, StepProfile } from "./profile.js";
 import { checkTarget, restoreSession, resumedVariants } from "./restore.js";
 import { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
@@ -18,6 +20,13 @@ export interface TrainingResult {
   readonly gpuPeakBytes: number;
   /** The adapter's GPU memory is the process's own. */
   readonly isSoftware: boolean;
+  /** Where it was asked for and there was a step left to profile. */
+  readonly profile: MeasuredProfile | undefined;
+}
+
+export interface TrainOptions {
+  /** Time every call of one step, and before the run the adapter's best product. */
+  readonly profile?: boolean;
 }
 
 /**
@@ -31,13 +40,14 @@ export async function train(
   listen: Listener,
   signal?: AbortSignal,
   store?: CheckpointStore,
+  options: TrainOptions = {},
 ): Promise<TrainingResult> {
   let isStarting = true;
   const onStarted = (): void => {
     isStarting = false;
   };
   try {
-    return await startAndTrain(settings, listen, signal, store, onStarted);
+    return await startAndTrain(settings, listen, signal, store, options, onStarted);
   } catch (error) {
     if (!isStarting || !(await wasInterrupted(signal))) throw error;
     // Whatever else failed while it was starting, failed because it was stopped.
@@ -50,6 +60,7 @@ async function startAndTrain(
   listen: Listener,
   signal: AbortSignal | undefined,
   store: CheckpointStore | undefined,
+  options: TrainOptions,
   onStarted: () => void,
 ): Promise<TrainingResult> {
   const resumed = store?.resumed;
@@ -60,9 +71,19 @@ async function startAndTrain(
     signal,
   );
   try {
-    return await openAndTrain(run, listen, signal, store, onStarted);
+    return await openAndTrain(run, listen, signal, store, options, onStarted);
   } finally {
     run.dataset.close();
+  }
+}
+
+/** On a device of its own: its memory is gone before the run's is counted, and what fails, fails before the run. */
+async function productPeak(adapter: string | undefined): Promise<ProductPeak> {
+  const gpu = await openGpu({ adapter });
+  try {
+    return await measureProductPeak(gpu);
+  } finally {
+    await gpu.destroy();
   }
 }
 
@@ -71,6 +92,7 @@ async function openAndTrain(
   listen: Listener,
   signal: AbortSignal | undefined,
   store: CheckpointStore | undefined,
+  options: TrainOptions,
   onStarted: () => void,
 ): Promise<TrainingResult> {
   const resumed = store?.resumed;
@@ -79,6 +101,7 @@ async function openAndTrain(
   await listen({ type: "prepared", run });
   checkMemoryLimit(run);
   signal?.throwIfAborted();
+  const peak = options.profile ? await productPeak(run.settings.device) : undefined;
   const gpu = await openGpu({ adapter: run.settings.device });
   try {
     await listen({ type: "gpu", name: gpu.traits.name, isSoftware: gpu.traits.isSoftware });
@@ -101,11 +124,16 @@ async function openAndTrain(
     await store?.claim();
     await listen({ type: "started", seconds: (performance.now() - opened) / 1000 });
     onStarted();
-    const end = await trainingLoop(run, session, resumed?.position ?? START, listen, signal, store);
+    let profile: StepProfile | undefined;
+    const onProfile = options.profile ? (p: StepProfile): void => void (profile = p) : undefined;
+    const from = resumed?.position ?? START;
+    const end = await trainingLoop(run, session, from, listen, signal, store, onProfile);
     const adapter = await session.adapter();
     const gpuPeakBytes = gpu.ledger.peakBytes;
     await session.close();
-    return { run, steps: end.step, adapter, gpuPeakBytes, isSoftware: gpu.traits.isSoftware };
+    const { isSoftware } = gpu.traits;
+    const measured = profile && peak && { ...profile, peak };
+    return { run, steps: end.step, adapter, gpuPeakBytes, isSoftware, profile: measured };
   } catch (error) {
     // What fails after the device was lost, fails because of it.
     await new Promise((resolve) => setImmediate(resolve));
