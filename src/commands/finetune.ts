@@ -1,6 +1,5 @@
 /** `qdora finetune`: data in, PEFT adapter out. */
-import { stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
 import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/resolve.js";
@@ -10,7 +9,6 @@ import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
 import { evaluationLine, metricsWriter, stepLine, type MetricsWriter } from "../report/metrics.js";
 import { mendMetrics } from "../report/metrics_mend.js";
-import { chromeTrace, profileTable } from "../report/profile.js";
 import { planJson, planTable } from "../report/plan.js";
 import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
@@ -28,6 +26,7 @@ import {
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
 import { withRestarts } from "../train/restarts.js";
 import { train, type TrainingResult } from "../train/trainer.js";
+import { checkProfiling, reportProfile, type Profiling } from "./profiling.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
 import { localData, localModel } from "./stoppable.js";
 
@@ -73,25 +72,6 @@ function memoryLine({ gpuPeakBytes, isSoftware }: TrainingResult): string {
   const peak = peakResidentBytes();
   const host = isSoftware ? `, ${formatBytes(Math.max(0, peak - gpuPeakBytes))} of it beside the GPU's` : "";
   return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
-}
-
-/** What is measured beside the training. */
-interface Profiling {
-  readonly profile: boolean;
-  /** Where the trace goes. */
-  readonly trace: string | undefined;
-}
-
-async function reportProfile(result: TrainingResult, { profile, trace }: Profiling): Promise<void> {
-  if (!profile) return;
-  if (!result.profile) {
-    process.stderr.write("profile: no step was left to run, so nothing was timed\n");
-    return;
-  }
-  process.stderr.write(`${profileTable(result.profile)}\n`);
-  if (trace === undefined) return;
-  await writeFileAtomic(trace, chromeTrace(result.profile));
-  process.stderr.write(`trace: ${trace} (open it in chrome://tracing or ui.perfetto.dev)\n`);
 }
 
 /** Trains to the end, also if the GPU is lost on the way. */
@@ -154,21 +134,6 @@ async function runOnce(
   }
 }
 
-/** The trace's path, if its folder is there: found before the run, not after it. */
-async function traceFile(path: unknown): Promise<string | undefined> {
-  if (typeof path !== "string") return undefined;
-  const [folder, file] = [dirname(path), path].map((p) => stat(p).catch(() => undefined));
-  const problem = !(await folder)?.isDirectory()
-    ? "its folder is not there"
-    : (await file)?.isDirectory()
-      ? "is a folder"
-      : undefined;
-  if (problem === undefined) return path;
-  throw new QdoraError("--profile-trace", `${path}: ${problem}`, "name a file in a folder that exists", {
-    exitCode: 2,
-  });
-}
-
 export function addFinetune(program: Command): void {
   const command = program
     .command("finetune")
@@ -183,15 +148,9 @@ export function addFinetune(program: Command): void {
       const debug = self.optsWithGlobals()["debug"] === true;
       return runCommand(debug, async () => {
         const { config: file, json, profile, profileTrace, ...keys } = flags;
-        const trace = await traceFile(profileTrace);
+        const profiling = await checkProfiling(profile === true, profileTrace);
         const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
-        const model = await localModel(named.model, named.revision);
-        if ("exit" in model) return model.exit;
-        const data = await localData(named.data);
-        if ("exit" in data) return data.exit;
-        const config = { ...named, model: model.value.path, model_id: model.value.id };
-        const profiling = { profile: profile === true || trace !== undefined, trace };
-        if (config.dry_run && profiling.profile)
+        if (named.dry_run && profiling.profile)
           throw new QdoraError(
             "--profile",
             "times a run, and --dry-run makes none",
@@ -200,6 +159,11 @@ export function addFinetune(program: Command): void {
               exitCode: 2,
             },
           );
+        const model = await localModel(named.model, named.revision);
+        if ("exit" in model) return model.exit;
+        const data = await localData(named.data);
+        if ("exit" in data) return data.exit;
+        const config = { ...named, model: model.value.path, model_id: model.value.id };
         if (config.dry_run) return dryRun(config, json === true);
         return obeySignals(debug, (signal) => finetune(config, profiling, signal));
       });
