@@ -1,21 +1,18 @@
 /** `qdora finetune`: data in, PEFT adapter out. */
-import { stat } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import { QdoraError } from "../formats/error.js";
-import { writeFileAtomic } from "../formats/files.js";
 import { runFinetune, type FinetuneEvent, type FinetuneResult } from "../jobs/finetune.js";
 import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../report/format.js";
-import { chromeTrace, profileTable } from "../report/profile.js";
 import { planJson, planTable } from "../report/plan.js";
 import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
 import { StoppedError } from "../train/interrupt.js";
 import { checkOutputFolder } from "../train/output.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "../train/prepare.js";
+import { checkProfiling, reportProfile, type Profiling } from "./profiling.js";
 import { runCommand, SIGNAL_EXIT, reportError } from "./run_command.js";
 import { localData, localModel } from "./stoppable.js";
 
@@ -63,25 +60,6 @@ function memoryLine({ gpuPeakBytes, isSoftware }: FinetuneResult): string {
   return `memory: GPU ${formatBytes(gpuPeakBytes)}, process peak ${formatBytes(peak)}${host}`;
 }
 
-/** What is measured beside the training. */
-interface Profiling {
-  readonly profile: boolean;
-  /** Where the trace goes. */
-  readonly trace: string | undefined;
-}
-
-async function reportProfile(result: FinetuneResult, { profile, trace }: Profiling): Promise<void> {
-  if (!profile) return;
-  if (!result.profile) {
-    process.stderr.write("profile: no step was left to run, so nothing was timed\n");
-    return;
-  }
-  process.stderr.write(`${profileTable(result.profile)}\n`);
-  if (trace === undefined) return;
-  await writeFileAtomic(trace, chromeTrace(result.profile));
-  process.stderr.write(`trace: ${trace} (open it in chrome://tracing or ui.perfetto.dev)\n`);
-}
-
 /** Trains to the end and shows how. */
 async function trainAndShow(
   config: FinetuneConfig,
@@ -99,21 +77,6 @@ async function trainAndShow(
   await reportProfile(result, profiling);
 }
 
-/** The trace's path, if its folder is there: found before the run, not after it. */
-async function traceFile(path: unknown): Promise<string | undefined> {
-  if (typeof path !== "string") return undefined;
-  const [folder, file] = [dirname(path), path].map((p) => stat(p).catch(() => undefined));
-  const problem = !(await folder)?.isDirectory()
-    ? "its folder is not there"
-    : (await file)?.isDirectory()
-      ? "is a folder"
-      : undefined;
-  if (problem === undefined) return path;
-  throw new QdoraError("--profile-trace", `${path}: ${problem}`, "name a file in a folder that exists", {
-    exitCode: 2,
-  });
-}
-
 export function addFinetune(program: Command): void {
   const command = program
     .command("finetune")
@@ -128,14 +91,13 @@ export function addFinetune(program: Command): void {
       const debug = self.optsWithGlobals()["debug"] === true;
       return runCommand(debug, async () => {
         const { config: file, json, profile, profileTrace, ...keys } = flags;
-        const trace = await traceFile(profileTrace);
+        const profiling = await checkProfiling(profile === true, profileTrace);
         const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
         const model = await localModel(named.model, named.revision);
         if ("exit" in model) return model.exit;
         const data = await localData(named.data);
         if ("exit" in data) return data.exit;
         const config = { ...named, model: model.value.path, model_id: model.value.id };
-        const profiling = { profile: profile === true || trace !== undefined, trace };
         if (config.dry_run && profiling.profile)
           throw new QdoraError(
             "--profile",
