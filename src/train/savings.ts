@@ -1,7 +1,7 @@
 /** What would make a run smaller: every change with the bytes that it saves and what it costs, the cheapest first. */
 import { adapterLayout } from "../adapter/layout.js";
 import { RING_SLOTS } from "../model/tensors.js";
-import { defaultChoices, planRun, type MemoryChoices, type PlannedRun, type RunShape } from "./memory.js";
+import { defaultChoices, planRun, type PlannedRun, type RunShape } from "./memory.js";
 import { MOMENT_BITS } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
 
@@ -108,7 +108,7 @@ export function savings(
     if (!isOpen(s, run)) continue;
     const next = apply(s);
     const nextShape = reshaped(now, next);
-    const smaller = planRun(nextShape, keptChoices(run, defaultChoices(nextShape, next), next));
+    const smaller = planRun(nextShape, defaultChoices(nextShape, next));
     const savedBytes = run.plan.totalBytes - smaller.plan.totalBytes;
     if (savedBytes <= 0) continue;
     const moved = transferBytes(smaller) - transferBytes(run);
@@ -122,17 +122,6 @@ export function savings(
     [s, run, now] = [next, smaller, nextShape];
   }
   return found;
-}
-
-/** What the settings say, and what gave way to the limit before stays so. */
-function keptChoices(run: PlannedRun, choices: MemoryChoices, s: TrainingSettings): MemoryChoices {
-  const { storage, residentLayers } = choices;
-  const stays = s.checkpoint_place === "auto" ? run.storage.checkpointPlace : storage.checkpointPlace;
-  return {
-    ...choices,
-    storage: { ...storage, checkpointPlace: stays },
-    residentLayers: s.stream_layers === "auto" ? run.residentLayers : residentLayers,
-  };
 }
 
 /** The shape with what the settings change of it: the layout of the optimizer's state, and how weights are stored. */

@@ -131,7 +131,7 @@ async function openAndTrain(
     return { run, steps: end.step, adapter, gpuPeakBytes, isSoftware, profile: measured };
   } catch (error) {
     // A run that begins again does not find room for streamed layers that lie in the cache twice.
-    await session?.abandon();
+    await session?.abandon().catch(() => undefined);
     // What fails after the device was lost, fails because of it.
     await new Promise((resolve) => setImmediate(resolve));
     gpu.check();
