@@ -131,6 +131,7 @@ function toArchitecture(c: z.infer<typeof schema>, path: string): Architecture {
   const headDim = c.head_dim ?? (modelType === "qwen3" ? 128 : c.hidden_size / heads);
   if (!Number.isInteger(headDim) || headDim % 2 !== 0 || headDim > 256)
     refuse("head_dim", headDim, "even, at most 256");
+  if (c.hidden_size % 2 !== 0) refuse("hidden_size", c.hidden_size, "even");
   const maxPositions = c.max_position_embeddings ?? defaults.positions;
   // Mistral and Qwen2 do not read attention_bias.
   const hasBiasKey = modelType === "llama" || modelType === "qwen3";

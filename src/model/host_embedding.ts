@@ -39,7 +39,11 @@ export class HostEmbedding implements EmbeddingRows {
     const width = this.#width;
     const out = new Float32Array(tokens.length * width);
     const places = new Map<number, number[]>();
-    for (const [t, id] of tokens.entries()) places.set(id, [...(places.get(id) ?? []), t]);
+    for (const [t, id] of tokens.entries()) {
+      const known = places.get(id);
+      if (known) known.push(t);
+      else places.set(id, [t]);
+    }
     const ids = [...places.keys()].toSorted((a, b) => a - b);
     for (let at = 0; at < ids.length; at += READS) {
       const rows = await Promise.all(ids.slice(at, at + READS).map((id) => this.#row(id)));

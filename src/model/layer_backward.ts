@@ -107,6 +107,12 @@ function lowerHalfBackward(
   const [dGate, dH2] = [walk.work("d_gate", F, c), walk.work("d_h2", D, c)];
   const dOStored = chunkRows(g.dO, c);
   const dO = dOStored.dtype === "f32" ? dOStored : walk.work("d_o f32", Q, c);
+  const isDoraOut = isDora(o_proj);
+  // What forward kept was added to the input before that was rounded: here too the product is computed again.
+  const outAgain =
+    isDoraOut && walk.kept("mid") && ctx.storage.checkpoint !== "f32"
+      ? walk.work("out again", D, c)
+      : undefined;
   calls.push(
     callSwigluBackward(
       `${label} swiglu`,
@@ -124,16 +130,16 @@ function lowerHalfBackward(
       { x: a.mid, weight: w.postNorm, dy: dH2, dx: d },
       { rows: c.N, D, eps: arch.normEps, accumulate: true },
     ),
+    ...(outAgain ? [walk.product("o_proj", a.o, outAgain, c)] : []),
     ...backwardCalls(
       o_proj,
       {
         x: a.o,
         p: walk.p("o_proj", c),
-        y: a.mid,
-        residual: x,
+        ...(outAgain ? { y: outAgain } : { y: a.mid, residual: x }),
         dy: d,
         dx: dO,
-        ...(isDora(o_proj) && { e: walk.work("e_out", D, c) }),
+        ...(isDoraOut && { e: walk.work("e_out", D, c) }),
       },
       s,
     ),

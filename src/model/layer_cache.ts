@@ -69,7 +69,11 @@ class SlotsInFile implements Slots {
 
   async write(layer: number, at: number, bytes: Uint8Array): Promise<void> {
     try {
-      await this.#file.write(bytes, 0, bytes.byteLength, this.#start(layer) + at);
+      // A disk that is nearly full takes a part, and only the next call fails.
+      for (let done = 0; done < bytes.byteLength;) {
+        const rest = bytes.byteLength - done;
+        done += (await this.#file.write(bytes, done, rest, this.#start(layer) + at + done)).bytesWritten;
+      }
     } catch (cause) {
       throw new QdoraError(
         "layer_cache",
@@ -81,9 +85,15 @@ class SlotsInFile implements Slots {
   }
 
   async read(layer: number): Promise<Uint8Array> {
-    const { bytesRead } = await this.#file.read(this.#buffer, 0, this.#slotBytes, this.#start(layer));
+    let done = 0;
+    while (done < this.#slotBytes) {
+      const rest = this.#slotBytes - done;
+      const { bytesRead } = await this.#file.read(this.#buffer, done, rest, this.#start(layer) + done);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
     // The end of the last layer may be padding that nothing wrote.
-    this.#buffer.fill(0, bytesRead);
+    this.#buffer.fill(0, done);
     return this.#buffer;
   }
 

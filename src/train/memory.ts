@@ -33,6 +33,7 @@ export type MemorySettings = Pick<
   | "checkpoint_place"
   | "quant_head"
   | "stream_layers"
+  | "layer_cache"
   | "token_chunk"
 >;
 
@@ -156,12 +157,14 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
 
 function hostBytes(
   shape: RunShape,
-  { storage, residentLayers }: MemoryChoices,
+  { settings, storage, residentLayers }: MemoryChoices,
   model: ModelTensors,
 ): ReadonlyMap<string, number> {
   const { arch, capacity } = shape;
   const host = new Map<string, number>();
-  if (model.ring) host.set("streamed layers", (arch.layers - residentLayers) * model.ring.slotBytes);
+  // On disk, one of them at a time is read into memory.
+  const waiting = settings.layer_cache === "disk" ? 1 : arch.layers - residentLayers;
+  if (model.ring) host.set("streamed layers", waiting * model.ring.slotBytes);
   if (storage.checkpointPlace === "host")
     host.set("checkpoints", arch.layers * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2));
   if (storage.hostEmbedding) host.set("embedding rows", 4 * capacity * arch.hidden);
@@ -183,11 +186,13 @@ export function fitMemory(shape: RunShape, settings: MemorySettings, limit: numb
   }
   if (fits() || settings.stream_layers !== "auto") return run;
   const { layers } = shape.arch;
+  // A ring as long as the rest of the model saves nothing.
+  const mostResident = layers - RING_SLOTS - 1;
+  if (mostResident < 0) return run;
   const all = planRun(shape, { ...run, residentLayers: 0 });
   const slotBytes = all.model.ring?.slotBytes ?? 0;
   const spare = Math.floor((limit - all.plan.totalBytes) / slotBytes);
-  // A ring as long as the rest of the model saves nothing.
-  const residentLayers = Math.min(Math.max(spare, 0), layers - RING_SLOTS - 1);
+  const residentLayers = Math.min(Math.max(spare, 0), mostResident);
   const some = planRun(shape, { ...run, residentLayers });
   return some.plan.totalBytes <= limit ? some : all;
 }

@@ -71,7 +71,8 @@ const CHANGES: readonly Change[] = [
   {
     change: "--stream-layers all",
     cost: "the transfer of all layers, twice in every micro-batch",
-    isOpen: (s, run) => s.stream_layers !== "all" && run.residentLayers > RING_SLOTS,
+    isOpen: (s, run) =>
+      s.stream_layers !== "all" && run.residentLayers > 0 && run.model.layers.length > RING_SLOTS,
     apply: (s) => ({ ...s, stream_layers: "all" }),
   },
 ];

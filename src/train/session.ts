@@ -38,6 +38,13 @@ export interface SessionOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+interface Filling {
+  readonly uploadRate: number;
+  readonly source: ModelSource;
+  readonly onBytes: (bytes: number) => void;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Random streams of one seed. */
 const ADAPTER_STREAM = 1;
 
@@ -108,6 +115,21 @@ export class TrainingSession {
     await executor.load(run.programs, chooseFrom(table));
     const host = await RunHost.open(run, source, cacheFolder());
     executor.host = host;
+    try {
+      return await TrainingSession.#fill(run, executor, host, { uploadRate, source, onBytes, signal });
+    } catch (error) {
+      await host.close();
+      throw error;
+    }
+  }
+
+  /** Loads the model and the start adapter. */
+  static async #fill(
+    run: SessionRun,
+    executor: Executor,
+    host: RunHost,
+    { uploadRate, source, onBytes, signal }: Filling,
+  ): Promise<TrainingSession> {
     const fingerprint = new ModelFingerprint();
     const onPiece = (bytes: number): void => {
       signal?.throwIfAborted();
@@ -253,5 +275,10 @@ export class TrainingSession {
     await this.executor.release();
     this.executor.gpu.ledger.budget = undefined;
     await this.#host.close();
+  }
+
+  /** Gives back what the session holds on the host, where its device is gone or about to be. */
+  abandon(): Promise<void> {
+    return this.#host.close();
   }
 }

@@ -103,21 +103,16 @@ async function openAndTrain(
   signal?.throwIfAborted();
   const peak = options.profile ? await productPeak(run.settings.device) : undefined;
   const gpu = await openGpu({ adapter: run.settings.device });
+  let session: TrainingSession | undefined;
   try {
     await listen({ type: "gpu", name: gpu.traits.name, isSoftware: gpu.traits.isSoftware });
     const opened = performance.now();
     const say = (text: string): void => void listen({ type: "message", text });
     const variants = resumed && resumedVariants(resumed, run, gpu.traits.name, say);
-    const session = await TrainingSession.open(
-      run,
-      gpu,
-      say,
-      (bytes) => void listen({ type: "loading", bytes }),
-      {
-        variants,
-        signal,
-      },
-    );
+    session = await TrainingSession.open(run, gpu, say, (bytes) => void listen({ type: "loading", bytes }), {
+      variants,
+      signal,
+    });
     store?.checkModel(session.modelFingerprint);
     if (resumed) await restoreSession(resumed, session);
     signal?.throwIfAborted();
@@ -135,6 +130,8 @@ async function openAndTrain(
     const measured = profile && peak && { ...profile, peak };
     return { run, steps: end.step, adapter, gpuPeakBytes, isSoftware, profile: measured };
   } catch (error) {
+    // A run that begins again does not find room for streamed layers that lie in the cache twice.
+    await session?.abandon().catch(() => undefined);
     // What fails after the device was lost, fails because of it.
     await new Promise((resolve) => setImmediate(resolve));
     gpu.check();

@@ -52,6 +52,11 @@ const MODELS: readonly (readonly [name: string, folder: string, says: RegExp])[]
     /config\.json: hidden_size: .*expected number/,
   ],
   [
+    "of an odd width",
+    spoilt("odd", editConfig({ hidden_size: 63 })),
+    /config\.json: hidden_size: got 63 \(supported: even\)/,
+  ],
+  [
     "with truncated weights",
     spoilt(
       "cut",

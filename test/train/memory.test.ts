@@ -6,6 +6,7 @@ import { GEOMETRIES } from "../../src/model/geometries.js";
 import { Executor } from "../../src/program/executor.js";
 import { fitMemory, memoryLimit, type PlannedRun } from "../../src/train/memory.js";
 import { geometryShape } from "../../src/train/plan.js";
+import { layoutOf } from "../../src/train/prepare.js";
 import { savings } from "../../src/train/savings.js";
 
 type Flags = Readonly<Record<string, string | number | boolean>>;
@@ -118,6 +119,27 @@ describe("fitMemory", () => {
     expect(tight.plan.totalBytes).toBeGreaterThan(5e8);
   });
 
+  it("does not stream a model that a ring would only make larger", async () => {
+    const config = await configOf({ max_seq_length: 256 });
+    const whole = geometryShape("smollm2-135m", config);
+    const arch = { ...whole.arch, layers: 2, windows: [0, 0] };
+    const shape = { ...whole, arch, layout: layoutOf(arch, config) };
+    const run = fitMemory(shape, config, 1e6);
+    expect(run.residentLayers).toBe(2);
+    expect(run.plan.totalBytes).toBeLessThanOrEqual(fitMemory(shape, config, undefined).plan.totalBytes);
+  });
+
+  it("counts layers that wait on the disk once, as the one that passes through memory", async () => {
+    const [ram, disk] = await Promise.all(
+      ["ram", "disk"].map((layer_cache) =>
+        planOf("llama-3.1-8b", { max_seq_length: 256, stream_layers: "all", layer_cache }),
+      ),
+    );
+    const slotBytes = ram?.model.ring?.slotBytes ?? 0;
+    expect(ram?.host.get("streamed layers")).toBe(32 * slotBytes);
+    expect(disk?.host.get("streamed layers")).toBe(slotBytes);
+  });
+
   it("keeps what was asked for", async () => {
     const asked = { max_seq_length: 2048, checkpoint_place: "gpu", stream_layers: "2", memory_limit: "2GB" };
     const run = await planOf("llama-2-7b", asked);
@@ -126,6 +148,17 @@ describe("fitMemory", () => {
 });
 
 describe("savings", () => {
+  it("goes on from what the limit has moved to the host and streamed", async () => {
+    const config = await configOf({ max_seq_length: 2048, memory_limit: 2e9 });
+    const shape = geometryShape("llama-3.1-8b", config);
+    const run = fitMemory(shape, config, 2e9);
+    expect([run.storage.checkpointPlace, run.residentLayers]).toEqual(["host", 0]);
+    expect(run.plan.totalBytes).toBeGreaterThan(2e9);
+    const found = savings(shape, config, run, 2e9);
+    expect(found.map((s) => s.change)).toContain("--optimizer adamw8bit");
+    expect(found.at(-1)?.bytes).toBeLessThanOrEqual(2e9);
+  });
+
   it("lists the cheapest changes until the run fits, with the bytes that each saves", async () => {
     const config = await configOf({ max_seq_length: 2048, checkpoint_place: "gpu", stream_layers: "0" });
     const shape = geometryShape("llama-2-7b", config);
