@@ -19,7 +19,6 @@ import { localModel } from "./stoppable.js";
 
 /** Keys of finetune that mean something for steps over random tokens. Length, batch, method and quant have lists instead. */
 const KEYS: readonly KeyName[] = [
-  "model",
   "revision",
   "double_quant",
   "quant_head",
@@ -127,6 +126,7 @@ export function addThroughput(bench: Command): void {
     .description("tokens per second of real optimizer steps (one micro-batch each) over random tokens");
   addFinetuneFlags(command, KEYS);
   command
+    .option("--model <model>", "real weights: a folder, or ORG/NAME of the Hub, which is pulled")
     .option(
       "--geometry <names>",
       `random weights of these shapes instead of --model: ${GEOMETRIES.join(", ")}`,

@@ -18,7 +18,7 @@ export interface ProductPeak {
 /** 1 GFLOP, some 20 ms of two CPU cores; 69 GFLOP elsewhere, some ms of a large GPU. */
 const SOFTWARE_SHAPE = { N: 512, K: 1024, M: 1024 };
 const SHAPE = { N: 2048, K: 4096, M: 4096 };
-const REPEATS = 3;
+const REPEATS = 5;
 const BLOCK = 64;
 
 /**
