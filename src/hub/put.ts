@@ -72,7 +72,8 @@ export function put(url: URL, { source, from, to, signal, idleMs, onPosition }: 
       else fail(refused(url, source, status, response.headers["retry-after"]));
     });
     const write = async (): Promise<void> => {
-      for (let at = from; at < to && !isOver; at += PIECE_BYTES) {
+      for (let at = from; at < to; at += PIECE_BYTES) {
+        if (isOver) return;
         arm(idleMs, "takes no bytes");
         const piece = await source.read(at, Math.min(PIECE_BYTES, to - at));
         if (isOver) return;

@@ -126,10 +126,10 @@ export class MockWrites {
       return sendError(response, 401, undefined, "Invalid credentials in Authorization header");
     if (isPost && given !== token && !path.startsWith("/complete/"))
       return sendError(response, 403, undefined, "You need write access");
-    const json = (): Record<string, never> => JSON.parse(body) as Record<string, never>;
+    const json = (): Record<string, unknown> => JSON.parse(body) as Record<string, unknown>;
     if (isPost && path === "/api/repos/create") {
       const { organization, name, visibility } = json();
-      const id = `${organization as string}/${name as string}`;
+      const id = `${String(organization)}/${String(name)}`;
       if (this.repos.has(id))
         return sendError(response, 409, undefined, "You already created this model repo");
       this.#make(id, visibility === "private");
@@ -137,7 +137,7 @@ export class MockWrites {
     }
     if (isPost && path.startsWith("/complete/")) {
       const oid = path.slice("/complete/".length);
-      const { parts } = json() as unknown as { parts: { partNumber: number; etag: string }[] };
+      const { parts } = json() as { parts: { partNumber: number; etag: string }[] };
       const stored = this.#parts.get(oid);
       const bytes = Buffer.concat(parts.map(({ partNumber }) => stored?.get(partNumber) ?? Buffer.alloc(0)));
       if (sha256(bytes) !== oid) return sendError(response, 400, undefined, "parts do not fit");
@@ -146,7 +146,7 @@ export class MockWrites {
     }
     const batch = /^\/(.+)\.git\/info\/lfs\/objects\/batch$/.exec(path);
     if (isPost && batch) {
-      const { objects } = json() as unknown as { objects: { oid: string; size: number }[] };
+      const { objects } = json() as { objects: { oid: string; size: number }[] };
       const hub = `http://${request.headers.host ?? ""}`;
       return sendJson(response, {
         objects: objects.map(({ oid, size }) => {
@@ -191,7 +191,7 @@ export class MockWrites {
         })),
       );
     if (what === "preupload" && isPost) {
-      const { files } = json() as unknown as { files: { path: string; size: number }[] };
+      const { files } = json() as { files: { path: string; size: number }[] };
       return sendJson(response, {
         files: files.map(({ path: name, size }) => ({
           path: name,
