@@ -5,13 +5,13 @@ import { basename, join, resolve } from "node:path";
 import { openCheckpoint } from "../formats/checkpoint.js";
 import { QdoraError } from "../formats/error.js";
 import { isObject, quoted, readJsonFile, readTextFile } from "../formats/json.js";
-import { insertKey } from "../formats/json_insert.js";
 import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, readPeftAdapter } from "../formats/peft.js";
 import { globMatcher } from "../hub/glob.js";
-import { isRepoId, pathProblem } from "../hub/names.js";
+import { pathProblem } from "../hub/names.js";
 import { checkPush, pushFiles, type Pushed, type PushOptions } from "../hub/push.js";
 import type { FileToPush } from "../hub/upload_source.js";
+import { adapterConfigFile, chooseHubBase, namedFile } from "./push_base.js";
 import { cardBase, cardForHub, type CardFacts } from "./push_card.js";
 
 export interface PushFolderOptions extends Omit<PushOptions, "message"> {
@@ -27,7 +27,6 @@ const CARD = "README.md";
 const CONFIG = "config.json";
 const INDEX = "model.safetensors.index.json";
 const MAX_TEXT_BYTES = 4 << 20;
-const MAX_CONFIG_BYTES = 64 << 20;
 const MAX_FILES = 10_000;
 /** Beside the weights and the card. */
 const SMALL_FILES = [...TOKENIZER_FILES, "chat_template.json", "vocab.txt"];
@@ -86,7 +85,7 @@ async function adapterFiles(folder: string, id: string, options: PushFolderOptio
   const { config, tensors } = await readPeftAdapter(folder);
   const card = await readCard(folder);
   const named = config.base_model_name_or_path || undefined;
-  const base = chooseBase(options.baseModel, [named, cardBase(card)], join(folder, ADAPTER_CONFIG));
+  const base = chooseHubBase(options.baseModel, [named, cardBase(card)], join(folder, ADAPTER_CONFIG));
   const parameters = [...tensors.values()].reduce((sum, { data }) => sum + data.length, 0);
   const method = config.use_dora ? "dora" : "lora";
   const facts: CardFacts = {
@@ -127,7 +126,7 @@ async function modelFiles(folder: string, id: string, options: PushFolderOptions
   const card = await readCard(folder);
   const named = cardBase(card);
   // A model may stand alone: without a card nobody said that it has a base.
-  const base = chooseBase(options.baseModel, [named], join(folder, CARD), true);
+  const base = chooseHubBase(options.baseModel, [named], join(folder, CARD), true);
   const facts: CardFacts = {
     id,
     kind: "model",
@@ -152,44 +151,6 @@ async function modelFiles(folder: string, id: string, options: PushFolderOptions
   ];
 }
 
-/** What others can find on the Hub: a name of its form, and no folder here. */
-const isHubBase = (name: string): boolean => isRepoId(name) && !existsSync(name);
-
-/**
- * @param wanted what a person says
- * @param named what the files say, the first that others can find counts
- * @param path where the names stand, for messages
- * @throws QdoraError if the files name a folder of this machine
- */
-function chooseBase(
-  wanted: string | undefined,
-  named: readonly (string | undefined)[],
-  path: string,
-  isOptional = false,
-): string | undefined {
-  if (wanted === "none") return undefined;
-  if (wanted !== undefined) {
-    if (isRepoId(wanted)) return wanted;
-    throw new QdoraError(
-      "base-model",
-      `${quoted(wanted)} is not a name of the form ORG/NAME`,
-      "name it as the Hub's pages show it, or say none",
-      { exitCode: 2 },
-    );
-  }
-  const names = named.filter((name) => name !== undefined);
-  const found = names.find(isHubBase);
-  if (found !== undefined || (names.length === 0 && isOptional)) return found;
-  const [local] = names;
-  throw new QdoraError(
-    path,
-    local === undefined
-      ? "names no base model"
-      : `names the base model ${quoted(local)}, a folder of this machine that others do not have`,
-    "say what it is on the Hub with --base-model ORG/NAME, or --base-model none",
-  );
-}
-
 async function readCard(folder: string): Promise<string | undefined> {
   const path = join(folder, CARD);
   return existsSync(path) ? readTextFile(path, MAX_TEXT_BYTES) : undefined;
@@ -199,40 +160,6 @@ const cardFile = (text: string | undefined, folder: string, facts: CardFacts): F
   path: CARD,
   content: Buffer.from(cardForHub(text, join(folder, CARD), facts)),
 });
-
-/** A JSON file whose key may name a folder of this machine: then the copy that goes up names the base. Other bytes stay. */
-async function namedFile(
-  folder: string,
-  name: string,
-  key: string,
-  base: string | undefined,
-): Promise<FileToPush> {
-  const file = join(folder, name);
-  const text = await readTextFile(file, MAX_CONFIG_BYTES);
-  const json = await readJsonFile(file, MAX_CONFIG_BYTES);
-  if (!isObject(json))
-    throw new QdoraError(file, "is not a JSON object", "give the folder of an adapter or a merged model");
-  const member = new RegExp(`("${key}"\\s*:\\s*)("(?:[^"\\\\]|\\\\.)*")`, "g");
-  const changed = text.replaceAll(member, (all: string, head: string, literal: string) => {
-    const value = String(JSON.parse(literal));
-    return value === "" || isHubBase(value) ? all : `${head}${JSON.stringify(base ?? "")}`;
-  });
-  return { path: name, content: changed === text ? file : Buffer.from(changed) };
-}
-
-/** adapter_config.json with the base that others can find. */
-async function adapterConfigFile(folder: string, base: string | undefined): Promise<FileToPush> {
-  const file = join(folder, ADAPTER_CONFIG);
-  const text = await readTextFile(file, MAX_TEXT_BYTES);
-  const json = await readJsonFile(file, MAX_TEXT_BYTES);
-  const named = isObject(json) ? (json["base_model_name_or_path"] ?? undefined) : undefined;
-  if (named === base) return { path: ADAPTER_CONFIG, content: file };
-  // A revision is one of the base that was named.
-  const bare = text.replace(/("(?:base_model_name_or_path|revision)"\s*:\s*)"(?:[^"\\]|\\.)*"/g, "$1null");
-  const changed =
-    base === undefined ? bare : insertKey(bare, "base_model_name_or_path", JSON.stringify(base));
-  return { path: ADAPTER_CONFIG, content: Buffer.from(changed) };
-}
 
 async function smallFiles(folder: string, base: string | undefined): Promise<FileToPush[]> {
   const files: FileToPush[] = [];
