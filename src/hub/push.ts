@@ -1,12 +1,13 @@
 /** Files to a model repository of the Hub, in one commit. Which files, and what they say, is the caller's choice. */
 import { QdoraError } from "../formats/error.js";
-import { isObject, quoted } from "../formats/json.js";
+import { quoted } from "../formats/json.js";
 import { commitFiles, madeCommit, missingAt, type CommitFile, type CommitRequest } from "./commit.js";
 import { uploadLarge } from "./lfs.js";
 import { pathProblem, repoOf } from "./names.js";
 import { pageOf } from "./refusal.js";
+import { checkCard, largePaths } from "./preupload.js";
 import { checkBranch, openBranch } from "./repository.js";
-import { badAnswer, postJson, type Sending } from "./send.js";
+import { badAnswer, type Sending } from "./send.js";
 import { hubSettings, type HubSettings } from "./settings.js";
 import { HubTrouble } from "./trouble.js";
 import { digestSource, openSource, type FileToPush, type UploadSource } from "./upload_source.js";
@@ -48,8 +49,6 @@ export interface Pushed {
 
 /** Files that do not go to the storage go with the commit, in memory. */
 const MAX_INLINE_BYTES = 64 * 2 ** 20;
-const SAMPLE_BYTES = 512;
-const FILES_AT_ONCE = 250;
 const MAX_MESSAGE = 4096;
 
 /**
@@ -134,6 +133,7 @@ async function push(
   listen?.({ type: "started", repo: repo.id, files: sources.length, bytes });
   const parent = await openBranch(sending, branch, options.private === true, say);
   const large = await largePaths(sending, branch, sources);
+  await checkCard(sending, sources);
   const all: CommitFile[] = [];
   for (const source of sources)
     all.push({
@@ -179,42 +179,6 @@ async function lookAgain(
   // Without an answer it stays open, which "committing" has said.
   const commit = await madeCommit({ ...sending, retrying }, request).catch(() => undefined);
   if (commit !== undefined) listen?.({ type: "late", commit });
-}
-
-/** The files that the Hub wants on its storage. Empty ones never: storage servers refuse them. */
-async function largePaths(
-  sending: Sending,
-  branch: string,
-  sources: readonly UploadSource[],
-): Promise<ReadonlySet<string>> {
-  const { settings, repo } = sending;
-  const large = new Set<string>();
-  for (let at = 0; at < sources.length; at += FILES_AT_ONCE) {
-    const some = sources.slice(at, at + FILES_AT_ONCE);
-    const files: object[] = [];
-    for (const source of some) {
-      const { path, size } = source;
-      const sample = Buffer.from(await source.read(0, Math.min(size, SAMPLE_BYTES))).toString("base64");
-      files.push({ path, size, sample });
-    }
-    const url = `${settings.endpoint}/api/models/${repo.id}/preupload/${encodeURIComponent(branch)}`;
-    const json = await postJson(sending, { url, body: JSON.stringify({ files }) });
-    const answers = isObject(json) && Array.isArray(json["files"]) ? (json["files"] as unknown[]) : [];
-    for (const { path, size } of some) {
-      const answer = answers.find((entry) => isObject(entry) && entry["path"] === path);
-      const mode = isObject(answer) ? answer["uploadMode"] : undefined;
-      if (!isObject(answer) || (mode !== "lfs" && mode !== "regular"))
-        throw badAnswer(settings, `does not say how it wants ${quoted(path)}`);
-      if (answer["shouldIgnore"] === true)
-        throw new QdoraError(
-          repo.id,
-          `its .gitignore leaves out ${quoted(path)}`,
-          "mend the .gitignore in the repository",
-        );
-      if (mode === "lfs" && size > 0) large.add(path);
-    }
-  }
-  return large;
 }
 
 async function uploadAll(

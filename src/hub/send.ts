@@ -16,6 +16,9 @@ export interface Sending {
 /** The Hub says that something is there already, or is not what it was. */
 export class HubConflict extends QdoraError {}
 
+/** What was asked for is not there. */
+export class HubMissing extends QdoraError {}
+
 export interface Post {
   readonly url: string;
   readonly body: string;
@@ -62,7 +65,9 @@ async function errorText(answer: Answer, settings: HubSettings): Promise<string>
       parts.push(part);
     }
     const json: unknown = JSON.parse(decodeUtf8(Buffer.concat(parts), "answer"));
-    const said = isObject(json) ? json["error"] : undefined;
+    // The check of cards has a list.
+    const [first] = isObject(json) && Array.isArray(json["errors"]) ? (json["errors"] as unknown[]) : [];
+    const said = isObject(first) ? first["message"] : isObject(json) ? json["error"] : undefined;
     return typeof said === "string" ? cleanMessage(said, settings) : "";
   } catch {
     // Its words only decorate the status, which is reported in any case.
@@ -98,7 +103,7 @@ function writeRefusal(answer: Answer, text: string, settings: HubSettings, repo:
   if (status === 409 || status === 412)
     return new HubConflict(repo.id, `the Hub has a conflict (${status}${said})`, "run again");
   if (status === 404)
-    return new QdoraError(repo.id, `the Hub does not find it (404${said})`, "check the name, and run again");
+    return new HubMissing(repo.id, `the Hub does not find it (404${said})`, "check the name, and run again");
   return new QdoraError(
     repo.id,
     `the Hub refuses the upload (${status}${said})`,

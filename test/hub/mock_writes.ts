@@ -135,6 +135,12 @@ export class MockWrites {
       this.#make(id, visibility === "private");
       return sendJson(response, { url: id });
     }
+    if (isPost && path === "/api/validate-yaml") {
+      const isBad = String(json()["content"]).includes("license: mine");
+      const errors = isBad ? [{ message: '"license" must be one of [apache-2.0, mit]' }] : [];
+      response.writeHead(isBad ? 400 : 200, { "content-type": "application/json" });
+      return void response.end(JSON.stringify({ errors, warnings: [] }));
+    }
     if (isPost && path.startsWith("/complete/")) {
       const oid = path.slice("/complete/".length);
       const { parts } = json() as { parts: { partNumber: number; etag: string }[] };
@@ -211,7 +217,7 @@ export class MockWrites {
       .split("\n")
       .map((line) => JSON.parse(line) as Line);
     const header = lines.find(({ key }) => key === "header")?.value ?? {};
-    if (header["parentCommit"] !== branch.id)
+    if (header["parentCommit"] !== undefined && header["parentCommit"] !== branch.id)
       return sendError(response, 412, undefined, "A commit has happened since");
     const files = new Map(branch.files);
     for (const { key, value } of lines) {

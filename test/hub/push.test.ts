@@ -116,6 +116,13 @@ describe.concurrent("an adapter", () => {
     expect(pushed).toContain("language: en # mine");
     expect(pushed.endsWith(card.slice(card.indexOf("\n# Poems")))).toBe(true);
   });
+  it("front matter that the Hub refuses: before the weights go up", async () => {
+    const hub = await startPushHub();
+    const run = await push(hub, adapterFolder({ "README.md": "---\nlicense: mine\n---\n# x\n" }));
+    expectRefusedByHub(run, /the Hub refuses the upload \(400: "license" must be one of \[apache/);
+    expect(hub.seen.filter(({ method }) => method === "PUT")).toEqual([]);
+    expect(hub.writes.branch(REPO).commits).toEqual([]);
+  });
   it("a base on this disk: --base-model names it, or none", async () => {
     const hub = await startPushHub();
     const folder = adapterFolder({}, "models/tiny");
@@ -261,18 +268,20 @@ describe.concurrent("a model", () => {
     const folder = modelFolder();
     const shard = "model-00001-of-00001.safetensors";
     renameSync(join(folder, "model.safetensors"), join(folder, shard));
-    const map = { weight_map: { "model.embed_tokens.weight": shard } };
-    writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify(map));
-    // The index has to name all tensors: it does not.
-    const refused = await push(hub, folder);
-    expect(refused.status).toBe(1);
+    const index = join(folder, "model.safetensors.index.json");
+    writeFileSync(index, JSON.stringify({ weight_map: { "lm_head.weight": "model-00002.safetensors" } }));
+    expectRefused(
+      await push(hub, folder),
+      1,
+      /index\.json: names "model-00002\.safetensors", which is not in/,
+    );
     expect(hub.seen).toEqual([]);
     const header = readFileSync(join(folder, shard));
     const tensors = Object.keys(
       JSON.parse(header.subarray(8, 8 + Number(header.readBigUInt64LE(0))).toString()) as object,
     ).filter((name) => name !== "__metadata__");
     const whole = { weight_map: Object.fromEntries(tensors.map((name) => [name, shard])) };
-    writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify(whole));
+    writeFileSync(index, JSON.stringify(whole));
     const run = await push(hub, folder);
     expect(run.status, run.stderr).toBe(0);
     const { files } = hub.writes.branch(REPO);
