@@ -11,6 +11,7 @@ import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
 import { addMerge } from "./commands/merge.js";
 import { addPlan } from "./commands/plan.js";
+import { addPush } from "./commands/push.js";
 import { addQuantize } from "./commands/quantize.js";
 import { addPull } from "./commands/pull.js";
 
@@ -46,6 +47,7 @@ const COMMANDS = [
   addGenerate,
   addMerge,
   addExport,
+  addPush,
   addQuantize,
   addInspect,
   addDoctor,

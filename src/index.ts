@@ -40,6 +40,8 @@ export {
   type MergeProgress,
   type MergeResult,
 } from "./export/merged_folder.js";
+export { pushFolder, type PushFolderOptions } from "./export/push_folder.js";
+export { type Pushed, type PushEvent } from "./hub/push.js";
 export { exportGguf, type ExportOptions, type ExportResult } from "./export/gguf_file.js";
 export { chooseBase, type ChosenBase } from "./config/trained_base.js";
 export { compareLogits, comparisonPrompts, type LogitComparison } from "./generate/compare.js";

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { pull } from "../hub/pull.js";
 import { pullPrinter } from "../report/pull_progress.js";
+import { globs } from "./globs.js";
 import { runCommand } from "./run_command.js";
 import { stoppable } from "./stoppable.js";
 
@@ -12,15 +13,6 @@ interface PullFlags {
   readonly dataset?: boolean;
   readonly json?: boolean;
 }
-
-/** A comma-separated list; a flag that is given again adds to it. */
-const globs = (text: string, before: readonly string[] = []): readonly string[] => [
-  ...before,
-  ...text
-    .split(",")
-    .map((glob) => glob.trim())
-    .filter(Boolean),
-];
 
 export function addPull(program: Command): void {
   program

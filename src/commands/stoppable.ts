@@ -1,4 +1,4 @@
-/** Downloads under SIGINT and SIGTERM: the first ends them and keeps what has come, the second ends at once. */
+/** Downloads and uploads under SIGINT and SIGTERM: the first ends them and keeps what has come, the second ends at once. */
 import { isHubName } from "../data/hub_source.js";
 import { parseSources } from "../data/sources.js";
 import { pullDataset } from "../hub/pull.js";
@@ -9,7 +9,11 @@ import { SIGNAL_EXIT } from "./run_command.js";
 /** What came of it, or the exit code of the signal that ended it. */
 export type Stoppable<T> = { readonly value: T } | { readonly exit: number };
 
-export async function stoppable<T>(body: (signal: AbortSignal) => Promise<T>): Promise<Stoppable<T>> {
+/** @param afterStop what a person should know when it was stopped */
+export async function stoppable<T>(
+  body: (signal: AbortSignal) => Promise<T>,
+  afterStop: () => string = () => "run again to go on from here",
+): Promise<Stoppable<T>> {
   const controller = new AbortController();
   let name: NodeJS.Signals | undefined;
   const stop = (signal: NodeJS.Signals): void => {
@@ -22,7 +26,7 @@ export async function stoppable<T>(body: (signal: AbortSignal) => Promise<T>): P
     return { value: await body(controller.signal) };
   } catch (error) {
     if (name === undefined) throw error;
-    process.stderr.write(`\n${name}: stopped; run again to go on from here\n`);
+    process.stderr.write(`\n${name}: stopped; ${afterStop()}\n`);
     return { exit: SIGNAL_EXIT[name] ?? 1 };
   } finally {
     process.off("SIGINT", stop).off("SIGTERM", stop);

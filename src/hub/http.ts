@@ -1,4 +1,4 @@
-/** One request to the Hub: bounded waits, bounded redirects, and the token for the Hub's own origin alone. */
+/** One request to the Hub: bounded waits, bounded redirects, and the token for the Hub's own origin alone. Files go out in put.ts. */
 import { QdoraError } from "../formats/error.js";
 import { decodeUtf8, quoted } from "../formats/json.js";
 import type { HubSettings } from "./settings.js";
@@ -21,9 +21,9 @@ export interface Answer {
 }
 
 /** A host for messages: the query of a signed URL is a secret, too. */
-const placeOf = (url: URL): string => quoted(url.host).slice(1, -1);
+export const placeOf = (url: URL): string => quoted(url.host).slice(1, -1);
 
-function networkTrouble(url: URL, cause: unknown): HubTrouble {
+export function networkTrouble(url: URL, cause: unknown): HubTrouble {
   const inner: unknown = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
   const reason = inner instanceof Error ? inner.message.slice(0, 100) : "";
   const code = inner instanceof Error && "code" in inner ? String(inner.code) : reason;
@@ -38,7 +38,7 @@ function networkTrouble(url: URL, cause: unknown): HubTrouble {
   );
 }
 
-const stalled = (url: URL, what: string, ms: number, variable: string): HubTrouble =>
+export const stalled = (url: URL, what: string, ms: number, variable: string): HubTrouble =>
   new HubTrouble(
     placeOf(url),
     `${what} for ${ms / 1000} s`,
@@ -59,24 +59,69 @@ function redirectGoal(from: URL, location: string | null): URL {
   return to;
 }
 
+/** What an answer is waited for: it says how long. A commit takes its time, and its request brings files with it. */
+export type Purpose = "question" | "file" | "commit";
+
+const COMMIT_PATIENCE = 12;
+
+function patienceOf(settings: HubSettings, purpose: Purpose): readonly [number, string] {
+  switch (purpose) {
+    case "file":
+      return [settings.idleTimeoutMs, "HF_HUB_DOWNLOAD_TIMEOUT"];
+    case "question":
+      return [settings.metadataTimeoutMs, "HF_HUB_ETAG_TIMEOUT"];
+    case "commit":
+      return [COMMIT_PATIENCE * settings.metadataTimeoutMs, "HF_HUB_ETAG_TIMEOUT"];
+    default:
+      return purpose satisfies never;
+  }
+}
+
 /**
  * GET, following redirects.
- * @param purpose which of the two timeouts counts until an answer begins
+ * @param purpose which timeout counts until an answer begins
  * @param headers for every hop; the token is added where it belongs
  * @throws HubTrouble if the network fails, QdoraError for a hostile redirect; an answer of any status is returned
  */
-export async function hubGet(
+export const hubGet = (
   settings: HubSettings,
   start: string,
-  purpose: "question" | "file",
+  purpose: Purpose,
   signal: AbortSignal,
   headers: Readonly<Record<string, string>> = {},
+): Promise<Answer> => hubRequest(settings, start, purpose, signal, headers, undefined);
+
+/**
+ * POST. A redirect is followed with the same body and within the same origin only: what is sent may be private.
+ * @throws HubTrouble if the network fails, QdoraError for a redirect to elsewhere; an answer of any status is returned
+ */
+export const hubPost = (
+  settings: HubSettings,
+  start: string,
+  purpose: Purpose,
+  signal: AbortSignal,
+  post: { readonly body: string; readonly contentType: string },
+): Promise<Answer> =>
+  hubRequest(
+    settings,
+    start,
+    purpose,
+    signal,
+    { "content-type": post.contentType, accept: post.contentType.replace("x-ndjson", "json") },
+    post.body,
+  );
+
+/** @param body of a POST; undefined = GET */
+async function hubRequest(
+  settings: HubSettings,
+  start: string,
+  purpose: Purpose,
+  signal: AbortSignal,
+  headers: Readonly<Record<string, string>>,
+  body: string | undefined,
 ): Promise<Answer> {
   const home = new URL(settings.endpoint).origin;
-  const [patienceMs, variable] =
-    purpose === "file"
-      ? [settings.idleTimeoutMs, "HF_HUB_DOWNLOAD_TIMEOUT"]
-      : [settings.metadataTimeoutMs, "HF_HUB_ETAG_TIMEOUT"];
+  const [patienceMs, variable] = patienceOf(settings, purpose);
   let url = new URL(start);
   let isHome = url.origin === home;
   let hubHeaders = new Headers();
@@ -100,7 +145,12 @@ export async function hubGet(
     const timer = setTimeout(() => stop.abort(tooLate), patienceMs);
     let response: Response;
     try {
-      response = await fetch(url, { headers: request, redirect: "manual", signal: stop.signal });
+      response = await fetch(url, {
+        headers: request,
+        redirect: "manual",
+        signal: stop.signal,
+        ...(body !== undefined && { method: "POST", body }),
+      });
     } catch (cause) {
       close();
       if (signal.aborted) throw signal.reason;
@@ -111,12 +161,19 @@ export async function hubGet(
     if (isHome) hubHeaders = response.headers;
     if (![301, 302, 303, 307, 308].includes(response.status)) {
       const at = url;
-      const body = (): AsyncGenerator<Uint8Array> =>
-        pieces(response, at, settings.idleTimeoutMs, stop, signal);
-      return { response, hubHeaders, isHub: isHome, body, close };
+      const pieces = (): AsyncGenerator<Uint8Array> =>
+        piecesOf(response, at, settings.idleTimeoutMs, stop, signal);
+      return { response, hubHeaders, isHub: isHome, body: pieces, close };
     }
     close();
-    url = redirectGoal(url, response.headers.get("location"));
+    const from = url;
+    url = redirectGoal(from, response.headers.get("location"));
+    if (body !== undefined && (url.origin !== from.origin || response.status < 307))
+      throw new QdoraError(
+        placeOf(from),
+        `redirects what is sent to ${placeOf(url)}, and was not followed`,
+        "is HF_ENDPOINT right, and the repository's name the present one?",
+      );
     // Once the request has left the Hub it is no longer the Hub that says where to go.
     isHome &&= url.origin === home;
   }
@@ -128,7 +185,7 @@ export async function hubGet(
 }
 
 /** The body, watched while it is waited for; a slow reader of ours does not count. */
-async function* pieces(
+async function* piecesOf(
   response: Response,
   url: URL,
   idleMs: number,
@@ -167,7 +224,7 @@ async function* pieces(
   }
 }
 
-const cut = (url: URL, cause: unknown): HubTrouble =>
+export const cut = (url: URL, cause: unknown): HubTrouble =>
   new HubTrouble(placeOf(url), "cut the connection", "check the network, and try again", { cause });
 
 /** A JSON answer of at most `maxBytes`, whole within six times the metadata timeout. @throws HubTrouble, QdoraError */

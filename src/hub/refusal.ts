@@ -98,7 +98,7 @@ const notFound = (settings: HubSettings, repo: Repo): QdoraError =>
   );
 
 /** A server's own words: short, printable, without the token. */
-function cleanMessage(text: string, settings: HubSettings): string {
+export function cleanMessage(text: string, settings: HubSettings): string {
   const safe = settings.token ? text.replaceAll(settings.token.value, "***") : text;
   return safe
     .replaceAll(/[\p{Cc}\p{Cf}]/gu, " ")

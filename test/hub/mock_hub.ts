@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll } from "vitest";
+import type { MockWrites } from "./mock_writes.js";
 
 export interface MockFile {
   readonly bytes: Buffer;
@@ -63,6 +64,8 @@ export interface MockOptions {
   readonly token?: string;
   /** Entries of a listing page. */
   readonly pageSize?: number;
+  /** Takes pushes; see mock_writes.ts. */
+  readonly writes?: MockWrites;
 }
 
 export interface MockHub {
@@ -155,6 +158,8 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
     };
   const storage = createServer(
     serve("storage", ({ file, seen: entry, request, response }, change) => {
+      if (options.writes && request.method === "PUT")
+        return options.writes.store(entry.url, request, response);
       if (!file) return sendError(response, 404);
       sendBytes(entry, request, response, {
         etag: `"storage-${sha256(file.bytes).slice(0, 16)}"`,
@@ -170,6 +175,7 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
       const { url } = entry;
       const { pathname, searchParams } = new URL(url, "http://x");
       const path = decodeURIComponent(pathname);
+      if (options.writes) return options.writes.answer(url, request, response, storageUrl);
       if (options.token !== undefined && request.headers.authorization !== `Bearer ${options.token}`)
         return sendError(response, 401, "RepoNotFound", "Repository not found");
       const api = `/api/${type}/${id}`;
