@@ -13,7 +13,7 @@ const FLOORS = [
   [["model"]],
   [["data"]],
   [["train"], ["generate"], ["export"]],
-  [["report"]],
+  [["report"], ["eval"]],
   [["config"]],
   [["jobs"]],
   [["commands", "cli.ts"]],

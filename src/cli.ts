@@ -5,6 +5,7 @@ import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.js";
 import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
+import { addEval } from "./commands/eval.js";
 import { addExport } from "./commands/export.js";
 import { addFinetune } from "./commands/finetune.js";
 import { addGenerate } from "./commands/generate.js";
@@ -44,6 +45,7 @@ const COMMANDS = [
   addPull,
   addPlan,
   addData,
+  addEval,
   addGenerate,
   addMerge,
   addExport,

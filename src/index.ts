@@ -24,6 +24,8 @@ export type { TrainingSettings } from "./train/settings.js";
 export type { Listener, StepEvent, TrainingEvent } from "./train/events.js";
 export type { Generated } from "./generate/generate.js";
 export { Generator, type GeneratorOptions } from "./generate/generator.js";
+export { evaluate, type EvaluateEvent, type EvaluateOptions } from "./eval/evaluate.js";
+export type { PartResult, TaskResult, TextResult } from "./eval/results.js";
 export { quantizeModel, type QuantizedModel, type QuantizeOptions } from "./model/quantize.js";
 export { resolveFinetuneConfig, type FinetuneConfig } from "./config/resolve.js";
 export { pull, pullDataset, type Pulled } from "./hub/pull.js";

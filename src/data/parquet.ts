@@ -71,8 +71,11 @@ function startChild(heapMegabytes: number): ChildProcess {
   );
 }
 
+/** Which columns are read: those of a row's fields by the names that the map gives them, or all. */
+export type WantedColumns = ColumnMap | "all";
+
 /** @throws QdoraError for a file that is damaged, or whose columns are none of a row's */
-export async function* readParquet(path: string, columns: ColumnMap): AsyncGenerator<RawRow, void, void> {
+export async function* readParquet(path: string, columns: WantedColumns): AsyncGenerator<RawRow, void, void> {
   const decoder = new ParquetDecoder();
   try {
     yield* decodeRows(decoder, path, columns);
@@ -85,7 +88,7 @@ export async function* readParquet(path: string, columns: ColumnMap): AsyncGener
 export async function* decodeRows(
   decoder: ParquetDecoder,
   path: string,
-  columns: ColumnMap,
+  columns: WantedColumns,
 ): AsyncGenerator<RawRow, void, void> {
   // Refuses what is no regular file.
   await (await openFile(path)).handle.close();
@@ -117,7 +120,8 @@ async function ask(decoder: ParquetDecoder, path: string, request: ParquetReques
   );
 }
 
-function wantedColumns(all: readonly string[], path: string, columns: ColumnMap): readonly string[] {
+function wantedColumns(all: readonly string[], path: string, columns: WantedColumns): readonly string[] {
+  if (columns === "all") return all;
   const asked = Object.values(columns);
   const missing = asked.find((name) => !all.includes(name));
   const listed = all.slice(0, 8).map((name) => JSON.stringify(name.slice(0, 40)));

@@ -12,11 +12,18 @@ import {
   type TokenizerTexts,
 } from "./tokenizer_files.js";
 
+export interface DecodeOptions {
+  /** Leave special tokens out (default false). */
+  readonly skipSpecialTokens?: boolean;
+  /** Take spaces before punctuation out (default: as the tokenizer's own files say). */
+  readonly cleanUp?: boolean;
+}
+
 export interface Tokenizer {
   /** @param options.addSpecialTokens put around the text what the tokenizer puts there, such as BOS (default true) */
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
-  /** @param options.skipSpecialTokens leave special tokens out (default false); ids without a token are always left out */
-  decode(ids: ArrayLike<number>, options?: { readonly skipSpecialTokens?: boolean }): string;
+  /** Ids without a token are left out. */
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   /** Decodes one token after the other; emits whole characters only. Special tokens are left out unless asked for. */
   streamDecoder(options?: { readonly skipSpecialTokens?: boolean }): StreamDecoder;
   /** The token that ends a text; undefined where the model names none. */
@@ -105,7 +112,7 @@ function makeTokenizer(files: TokenizerFiles, folder: string): Omit<Tokenizer, "
     return usable(() =>
       inner.decode(known, {
         skip_special_tokens: options?.skipSpecialTokens ?? false,
-        clean_up_tokenization_spaces: cleanUp,
+        clean_up_tokenization_spaces: options?.cleanUp ?? cleanUp,
       }),
     );
   };

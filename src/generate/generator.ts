@@ -1,12 +1,11 @@
 /** A model on the GPU that continues token ids, with a cache of keys and values. */
-import { openCheckpoint } from "../formats/checkpoint.js";
 import { openGpu, type Gpu } from "../gpu/device.js";
-import { PORTABLE_TRAITS } from "../gpu/traits.js";
 import { readArchitecture } from "../model/config.js";
 import { generationProgram, generationTensors, type GenerationTensors } from "../model/generation.js";
-import { checkModelHeaders, linearFormats, loadModel, storedFormat } from "../model/load.js";
-import { loadAdapter, type LoadedAdapter } from "../model/loaded_adapter.js";
-import { modelTensors, type ModelTensors } from "../model/tensors.js";
+import { inferenceModel, writeAdapter } from "../model/inference.js";
+import { loadModel } from "../model/load.js";
+import { loadAdapter } from "../model/loaded_adapter.js";
+import type { ModelTensors } from "../model/tensors.js";
 import { Executor } from "../program/executor.js";
 import { planMemory } from "../program/planner.js";
 import { chooseFrom } from "../program/tuner.js";
@@ -26,43 +25,6 @@ const PIECE = 128;
 const READBACK_BYTES = 1 << 20;
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
-
-/** Shapes of the model with its adapter; nothing is on the GPU yet. @throws QdoraError for a model or adapter that cannot be used */
-async function readModel(
-  options: GeneratorOptions,
-  adapter: LoadedAdapter | undefined,
-): Promise<ModelTensors> {
-  const checkpoint = await openCheckpoint(options.model);
-  try {
-    const arch = await readArchitecture(options.model);
-    await checkModelHeaders(checkpoint, arch);
-    const table = storedFormat(checkpoint, "model.embed_tokens.weight", [arch.vocab, arch.hidden]);
-    return modelTensors(arch, {
-      linear: await linearFormats(checkpoint, arch, options.quant, options.doubleQuant),
-      table,
-      head: {
-        format: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
-      },
-      hostEmbedding: false,
-      residentLayers: arch.layers,
-      positions: options.context,
-      maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
-      adapter: adapter?.layout,
-    });
-  } finally {
-    await checkpoint.close();
-  }
-}
-
-async function writeAdapter({ layout, values }: LoadedAdapter, executor: Executor): Promise<void> {
-  for (const { path, parameters } of layout.modules.values()) {
-    const v = values.get(path);
-    if (!v) continue;
-    await executor.write(parameters.a, bytesOf(v.a));
-    await executor.write(parameters.b, bytesOf(v.b));
-    if (parameters.magnitude && v.magnitude) await executor.write(parameters.magnitude, bytesOf(v.magnitude));
-  }
-}
 
 export class Generator {
   readonly gpu: Gpu;
@@ -84,7 +46,7 @@ export class Generator {
       options.adapter === undefined
         ? undefined
         : await loadAdapter(options.adapter, await readArchitecture(options.model));
-    const model = await readModel(options, adapter);
+    const model = await inferenceModel({ ...options, positions: options.context }, adapter);
     const piece = Math.min(PIECE, options.context);
     const tensors = generationTensors(model, options.context, piece);
     const programs = [

@@ -58,6 +58,8 @@ export interface MockOptions {
   readonly id?: string;
   readonly type?: "models" | "datasets";
   readonly commit?: string;
+  /** A branch beside main, of the same commit. */
+  readonly branch?: string;
   readonly files: Readonly<Record<string, MockFile>>;
   readonly faults?: readonly Fault[];
   /** Only this token may read. */
@@ -182,7 +184,7 @@ export async function startMockHub(options: MockOptions): Promise<MockHub> {
       const resolve = new RegExp(`^/${prefix}${id}/resolve/([^/]+)/(.+)$`).exec(path);
       const revision = new RegExp(`^${api}/(revision|tree)/(.+)$`).exec(path)?.[2] ?? resolve?.[1];
       if (revision === undefined) return sendError(response, 404, "RepoNotFound", "Repository not found");
-      if (revision !== "main" && revision !== commit)
+      if (revision !== "main" && revision !== options.branch && revision !== commit)
         return sendError(response, 404, "RevisionNotFound", `Invalid rev id: ${revision}`);
       if (path.startsWith(`${api}/revision/`)) return sendJson(response, { id, sha: commit, siblings: [] });
       if (path.startsWith(`${api}/tree/`)) return sendTree(response, searchParams, pathname);
