@@ -11,7 +11,6 @@ import type { Position } from "./position.js";
 import type { PreparedRun } from "./prepare.js";
 import { profiled, type StepProfile } from "./profile.js";
 import { recordRates } from "./rates.js";
-import { transferBytes } from "./savings.js";
 import { learningRateAt } from "./schedule.js";
 import type { StepNumbers, TrainingSession } from "./session.js";
 
@@ -95,10 +94,12 @@ class Loop {
     });
   }
 
-  /** Remembers how fast this adapter computes; transfers and a profile would blur it. */
+  /** Remembers how fast this adapter computes; large transfers and a profile would blur it. */
   async #recordRates(): Promise<void> {
     const tokens = this.position.tokens - this.#start.tokens;
-    if (tokens === 0 || transferBytes(this.#run) > 0 || this.#onProfile) return;
+    const { model, storage } = this.#run;
+    const moves = model.ring !== undefined || storage.checkpointPlace === "host";
+    if (tokens === 0 || moves || this.#onProfile) return;
     const seconds = (performance.now() - this.#began - this.#asideMs) / 1000;
     const flopsPerToken = programCost(this.#run.programs[0] as Program).flops / this.#run.capacity;
     const { executor, uploadRate } = this.#session;

@@ -15,6 +15,8 @@ import {
 import { delimiter, join, resolve } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { startMockHub, type MockFile } from "../hub/mock_hub.js";
+import { WRITE_TOKEN } from "../hub/mock_writes.js";
+import { startPushHub } from "../hub/push_story.js";
 import { hubEnvironment, newCache } from "../hub/pull_story.js";
 import { storyFolder, TINY, type Finished } from "./qdora.js";
 import { readmeBlock } from "./readme.js";
@@ -32,12 +34,12 @@ const STEPS = [
   "plan",
   "finetune",
   "finetune --resume",
-  // Place of "eval".
+  "eval",
   "generate --adapter",
   "merge",
   "generate",
   "export",
-  // Place of "push".
+  "push",
 ];
 
 function stepOf(line: string): readonly string[] {
@@ -60,7 +62,13 @@ describe("README's walk", async () => {
       ]),
   );
   const hub = await startMockHub({ id: MODEL, files });
-  const env = { ...process.env, ...hubEnvironment(newCache().home, hub.url), MODEL };
+  // The one that takes pushes has no models.
+  const { writes, url: pushUrl } = await startPushHub();
+  const env = {
+    ...process.env,
+    ...hubEnvironment(newCache().home, hub.url),
+    MODEL,
+  };
   const ran = new Map<string, Finished>();
   const done = (step: string): Finished => {
     const run = ran.get(step);
@@ -74,7 +82,8 @@ describe("README's walk", async () => {
       const path = `${bin}${delimiter}${process.env["PATH"] ?? ""}`;
       // The shell makes way for a command of ours, so that the signal reaches it.
       const command = line.replace(/^qdora /, "exec qdora ");
-      const child = spawn("sh", ["-c", command], { cwd: work, env: { ...env, PATH: path } });
+      const more = line.startsWith("qdora push") ? { HF_ENDPOINT: pushUrl, HF_TOKEN: WRITE_TOKEN } : {};
+      const child = spawn("sh", ["-c", command], { cwd: work, env: { ...env, ...more, PATH: path } });
       let [stdout, stderr, isStopped] = ["", "", false];
       child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
       child.stderr.setEncoding("utf8").on("data", (text: string) => {
@@ -138,7 +147,14 @@ describe("README's walk", async () => {
     expect(done("generate --adapter").stdout).toMatch(/\w{3}/);
     expect(done("generate").stdout).toBe(done("generate --adapter").stdout);
   });
-  it("ends with a GGUF file", () => {
+  it("says whether training helped", () => {
+    expect(done("eval").stderr).toMatch(/base/);
+    expect(done("eval").stderr).toMatch(/loss|perplexity/);
+  });
+  it("publishes the adapter", () => {
+    expect([...writes.branch("YOUR-NAME/tiny-weather").files.keys()]).toContain("adapter_model.safetensors");
+  });
+  it("makes a GGUF file", () => {
     expect(existsSync(join(work, "merged.gguf"))).toBe(true);
     expect(readFileSync(join(work, "merged.gguf")).subarray(0, 4).toString()).toBe("GGUF");
   });
