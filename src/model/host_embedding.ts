@@ -4,11 +4,17 @@ import type { TensorEntry } from "../formats/safetensors.js";
 import type { Architecture } from "./config.js";
 import { findEntry } from "./entries.js";
 import { EMBEDDING_NAME } from "./load.js";
-import type { EmbeddingRows } from "./source.js";
 import { checkFinite, valueBytes, Widener } from "./stored_values.js";
 
 /** Reads that are under way together. */
 const READS = 32;
+
+/** Rows of the token embedding, gathered by the host. */
+export interface EmbeddingRows {
+  /** @returns f32 [tokens, D] */
+  rows(tokens: Int32Array): Promise<Float32Array>;
+  close(): Promise<void>;
+}
 
 export class HostEmbedding implements EmbeddingRows {
   readonly #checkpoint: Checkpoint;

@@ -1,17 +1,10 @@
 /** Where the frozen weights of a run come from: a folder on disk, or random numbers for measurements. */
-import { HostEmbedding } from "./host_embedding.js";
+import { HostEmbedding, type EmbeddingRows } from "./host_embedding.js";
 import type { Architecture } from "./config.js";
 import type { TensorSink } from "./entries.js";
 import type { ModelFingerprint } from "./fingerprint.js";
 import { EMBEDDING_NAME, loadModel, type RowSquares } from "./load.js";
 import type { ModelTensors } from "./tensors.js";
-
-/** Rows of the token embedding, gathered by the host. */
-export interface EmbeddingRows {
-  /** @returns f32 [tokens, D] */
-  rows(tokens: Int32Array): Promise<Float32Array>;
-  close(): Promise<void>;
-}
 
 export interface ModelSource {
   /** Fills all tensors. @param onBytes called with the bytes handled so far @param fingerprint notes what is read */

@@ -34,6 +34,12 @@ export interface PreparedRun extends Omit<PlannedRun, "settings"> {
   readonly warmupSteps: number;
 }
 
+/** What a session needs to know of a run. */
+export type SessionRun = Pick<
+  PreparedRun,
+  "settings" | "arch" | "layout" | "capacity" | keyof Omit<PlannedRun, "settings">
+>;
+
 /** The adapter part of the settings. */
 export const adapterSettings = (s: TrainingSettings): AdapterSettings => ({
   useDora: s.use_dora,

@@ -2,9 +2,10 @@
 import { LayerCache } from "../model/layer_cache.js";
 import { EMBEDDING_ROWS, layerBytesName } from "../model/programs.js";
 import { checkpointName } from "../model/stream.js";
-import type { EmbeddingRows, ModelSource } from "../model/source.js";
+import type { EmbeddingRows } from "../model/host_embedding.js";
+import type { ModelSource } from "../model/source.js";
 import type { HostStore } from "../program/transfer.js";
-import type { SessionRun } from "./session.js";
+import type { SessionRun } from "./prepare.js";
 
 export class RunHost implements HostStore {
   /** Streamed layers; the loader fills it. */

@@ -15,8 +15,7 @@ import { RandomSource } from "../program/random.js";
 import { cacheFolder, chooseFrom, tune, type VariantTable } from "../program/tuner.js";
 import { RunHost } from "./run_host.js";
 import { optimizerTables, stepScalars } from "./optimizer.js";
-import type { PlannedRun } from "./memory.js";
-import type { PreparedRun } from "./prepare.js";
+import type { SessionRun } from "./prepare.js";
 import { chosenVariants } from "./trained_state.js";
 
 export interface StepNumbers {
@@ -47,12 +46,6 @@ interface Filling {
 
 /** Random streams of one seed. */
 const ADAPTER_STREAM = 1;
-
-/** What a session needs to know of a run. */
-export type SessionRun = Pick<
-  PreparedRun,
-  "settings" | "arch" | "layout" | "capacity" | keyof Omit<PlannedRun, "settings">
->;
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 

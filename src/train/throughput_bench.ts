@@ -12,7 +12,8 @@ import { fitMemory, type RunShape } from "./memory.js";
 import { geometryShape, shapeOf } from "./plan.js";
 import { readModel } from "./prepare.js";
 import { productShare, profiled, type StepProfile } from "./profile.js";
-import { TrainingSession, type SessionRun } from "./session.js";
+import type { SessionRun } from "./prepare.js";
+import { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
 
 export type Method = "dora" | "lora";
