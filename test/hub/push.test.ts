@@ -273,7 +273,7 @@ describe.concurrent("a model", () => {
     expectRefused(
       await push(hub, folder),
       1,
-      /index\.json: names "model-00002\.safetensors", which is not in/,
+      /index\.json: names "model-00002\.safetensors", which is not beside it/,
     );
     expect(hub.seen).toEqual([]);
     const header = readFileSync(join(folder, shard));
