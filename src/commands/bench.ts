@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import { addFinetuneFlags } from "../config/flags.js";
+import { KEY_NAMES } from "../config/schema.js";
 import { GEOMETRIES } from "../model/geometries.js";
 import { formatBytes } from "../report/format.js";
 import { floorBytes } from "../report/plan.js";
@@ -65,7 +66,7 @@ export function addBench(program: Command): void {
       "one real optimizer step for each geometry, length, batch and method: plan against what was allocated",
     );
   addThroughput(bench);
-  addFinetuneFlags(memory);
+  addFinetuneFlags(memory, KEY_NAMES, false);
   memory
     .requiredOption("--geometry <names>", `comma-separated: ${GEOMETRIES.join(", ")}`)
     .option("--lengths <list>", "tokens of a row, comma-separated", "256")

@@ -1,6 +1,7 @@
 /** `qdora plan`: what a run would need, to the byte, before anything is downloaded or loaded. Never loads the GPU. */
 import type { Command } from "commander";
 import { addFinetuneFlags } from "../config/flags.js";
+import { KEY_NAMES } from "../config/schema.js";
 import { plannedModel, planReport, resolvePlan, type PlannedModel } from "../jobs/plan.js";
 import { GEOMETRIES } from "../model/geometries.js";
 import { planJson, planText } from "../report/plan.js";
@@ -34,7 +35,7 @@ export function addPlan(program: Command): void {
     .description(
       "GPU and host memory of a run, to the byte, without a GPU: from a model folder, from the headers of a model of the Hub, or from a known geometry",
     );
-  addFinetuneFlags(command);
+  addFinetuneFlags(command, KEY_NAMES, false);
   command
     .option("--geometry <name>", `a model that is not here: ${GEOMETRIES.join(", ")}`)
     .option("--gpu <size>", "plan for a card of this size that is not here; like --memory-limit")

@@ -3,9 +3,13 @@ import { z } from "zod";
 
 const UNIT_BYTES: Readonly<Record<string, number>> = {
   b: 1,
+  k: 1e3,
   kb: 1e3,
+  m: 1e6,
   mb: 1e6,
+  g: 1e9,
   gb: 1e9,
+  t: 1e12,
   tb: 1e12,
   kib: 2 ** 10,
   mib: 2 ** 20,
@@ -13,7 +17,7 @@ const UNIT_BYTES: Readonly<Record<string, number>> = {
   tib: 2 ** 40,
 };
 
-/** "6GB" (decimal), "5.5GiB" (binary), "800 MB" or a plain number of bytes. @returns bytes, or undefined if it is none of these */
+/** "6GB" or "6G" (decimal), "5.5GiB" (binary), "800 MB" or a plain number of bytes. @returns bytes, or undefined if it is none of these */
 export function parseBytes(text: string): number | undefined {
   const [, digits, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
   const scale = unit === "" ? 1 : UNIT_BYTES[unit?.toLowerCase() ?? ""];
@@ -21,9 +25,13 @@ export function parseBytes(text: string): number | undefined {
   return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
 }
 
+/** GPU memory as a person writes it: a text of a few digits alone is a size whose unit was forgotten. */
+export const parseMemory = (text: string): number | undefined =>
+  /^\s*\d{1,6}\s*$/.test(text) ? undefined : parseBytes(text);
+
 /** Bytes: a number, or a text with a unit. */
 export const bytes = z.union([z.int().min(1), z.string()]).transform((value, context) => {
-  const parsed = typeof value === "number" ? value : parseBytes(value);
+  const parsed = typeof value === "number" ? value : parseMemory(value);
   if (parsed !== undefined) return parsed;
   context.addIssue({ code: "custom" });
   return z.NEVER;

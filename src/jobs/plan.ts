@@ -1,7 +1,7 @@
 /** The whole of `qdora plan` but for what it prints. Never loads the GPU. */
 import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import { nearest } from "../config/suggest.js";
-import { parseBytes } from "../config/values.js";
+import { parseMemory } from "../config/values.js";
 import { QdoraError } from "../formats/error.js";
 import { TOKENIZER_TEXTS } from "../data/tokenizer_files.js";
 import { modelFolderOrHeaders } from "../hub/model_folder.js";
@@ -80,6 +80,15 @@ export async function resolvePlan(
   yamlPath: string | undefined,
 ): Promise<FinetuneConfig> {
   checkGeometry(geometry);
+  for (const name of geometry === undefined ? [] : ["model", "data"]) {
+    if (keys[name] === undefined) continue;
+    throw new QdoraError(
+      `--${name}`,
+      "does not go with --geometry, which needs neither model nor data",
+      `leave out --${name} or --geometry`,
+      { exitCode: 2 },
+    );
+  }
   const size = gpuBytes(gpu);
   const model = geometry === undefined ? [] : (["model"] as const);
   return resolveFinetuneConfig({ ...keys, ...(size !== undefined && { memory_limit: size }) }, yamlPath, [
@@ -122,7 +131,7 @@ function checkGeometry(name: string | undefined): void {
 
 function gpuBytes(size: PlanOptions["gpu"]): number | undefined {
   if (size === undefined || typeof size === "number") return size;
-  const bytes = parseBytes(size);
+  const bytes = parseMemory(size);
   if (bytes === undefined)
     throw new QdoraError("--gpu", `got "${size}", expected a size such as 6GB`, undefined, {
       exitCode: 2,

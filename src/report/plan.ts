@@ -93,7 +93,7 @@ function timeText(report: PlanReport, rates: ReadonlyMap<string, Rates>): readon
       time.transferSeconds === 0
         ? ""
         : `, of it ${((100 * time.transferSeconds) / seconds).toFixed(1)} % transfers${streams ? ` (under 10 % from ${time.tokensForTenth.toLocaleString("en-US")} tokens per micro-batch on)` : ""}`;
-    return `time: ${formatRate(shape.capacity / seconds)} tok/s expected on ${adapter}, from the best run here${transfer}`;
+    return `time: ${formatRate(shape.capacity / seconds)} tok/s expected on this machine's ${adapter}, from its best run${transfer}`;
   });
 }
 
