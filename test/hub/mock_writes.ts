@@ -206,11 +206,16 @@ export class MockWrites {
         })),
       });
     }
-    if (what === "commit" && isPost) return this.#commit(branch, body, response);
+    if (what === "commit" && isPost) return this.#commit(id, branch, body, response);
     sendError(response, 404, "EntryNotFound", "Entry not found");
   }
 
-  #commit(branch: ReturnType<MockWrites["branch"]>, body: string, response: ServerResponse): void {
+  #commit(
+    id: string,
+    branch: ReturnType<MockWrites["branch"]>,
+    body: string,
+    response: ServerResponse,
+  ): void {
     type Line = { key: string; value: Record<string, string> };
     const lines = body
       .trimEnd()
@@ -237,6 +242,10 @@ export class MockWrites {
       summary: header["summary"] ?? "",
       description: header["description"] ?? "",
     });
-    sendJson(response, { success: true, commitOid: branch.id, commitUrl: "https://elsewhere.example/x" });
+    sendJson(response, {
+      success: true,
+      commitOid: branch.id,
+      commitUrl: `https://huggingface.co/${id}/commit/${branch.id}`,
+    });
   }
 }
