@@ -1,4 +1,4 @@
-// e = g dy (IN_PLACE: into dy), magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual
+// e = g dy into dy (OVER_Y: into y), magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual
 // that is dy u / c. COLUMNS columns side by side, ROWS tokens at a time per workgroup, a loop over all tokens.
 // Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
 const COLUMNS = #{COLUMNS}u;
@@ -8,23 +8,23 @@ struct Sizes {
   out: u32,
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
-#if IN_PLACE
-@group(0) @binding(1) var<storage, read_write> dy: array<f32>; // [N, out]
-#else
+#if OVER_Y
 @group(0) @binding(1) var<storage, read> dy: array<f32>; // [N, out]
-@group(0) @binding(2) var<storage, read_write> e: array<f32>; // [N, out]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [N, out]
+#else
+@group(0) @binding(1) var<storage, read_write> dy: array<f32>; // [N, out]
+@group(0) @binding(2) var<storage, read> y: array<f32>; // [N, out]
 #endif
-@group(0) @binding(3) var<storage, read> y: array<f32>; // [N, out]
 #if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // [N, out]
+@group(0) @binding(3) var<storage, read> residual: array<f32>; // [N, out]
 #endif
 #if SCALE_ONLY
-@group(0) @binding(5) var<storage, read> scale_bias: array<f32>; // [out] g
+@group(0) @binding(4) var<storage, read> scale_bias: array<f32>; // [out] g
 #else
-@group(0) @binding(5) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
+@group(0) @binding(4) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
 #endif
-@group(0) @binding(6) var<storage, read> magnitude: array<f32>; // [out]
-@group(0) @binding(7) var<storage, read_write> magnitude_gradient: array<f32>; // [out]
+@group(0) @binding(5) var<storage, read> magnitude: array<f32>; // [out]
+@group(0) @binding(6) var<storage, read_write> magnitude_gradient: array<f32>; // [out]
 var<workgroup> sums: array<f32, #{COLUMNS * ROWS}>; // [ROWS, COLUMNS]
 
 @compute @workgroup_size(#{COLUMNS * ROWS})
@@ -46,10 +46,10 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #else
       sum = fma(d, y[at] - scale.y, sum);
 #endif
-#if IN_PLACE
-      dy[at] = scale.x * d;
+#if OVER_Y
+      y[at] = scale.x * d;
 #else
-      e[at] = scale.x * d;
+      dy[at] = scale.x * d;
 #endif
     }
   }

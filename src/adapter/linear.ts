@@ -112,54 +112,71 @@ export interface BackwardTensors {
   /** The module's output, and the residual that was added to it: (y - residual - bias) / m is W'x / ||W'||. */
   readonly y: Tensor;
   readonly residual?: Tensor;
-  /** [N, out] gradient of the output. Overwritten with g * dy unless `e` is given. */
+  /** [N, out] gradient of the output. */
   readonly dy: Tensor;
-  /** [N, out] where dy is needed again afterwards. */
-  readonly e?: Tensor;
+  /** Which of both nobody needs afterwards: with DoRA g * dy takes its place. */
+  readonly spent: "dy" | "y";
   /** [N, in]; left out where nobody below needs a gradient. */
   readonly dx?: Tensor;
 }
 
-/** Gradients of A, B and m (accumulated) and of x (written, or added with `accumulate`). */
-export function backwardCalls(
+export interface BackwardSizes {
+  readonly N: number;
+  /** The most rows there can be. */
+  readonly capacity: number;
+  /** Tells the chunk's own tensors from those of other chunks. */
+  readonly name: string;
+  readonly accumulate?: boolean;
+  /** The product with W may round its inputs to f16. */
+  readonly half?: boolean;
+}
+
+/** DoRA: the magnitude's gradient, and g * dy in the place of what is spent: what the factors and x want to know of dy. */
+export function magnitudeCalls(
   linear: Linear,
-  t: BackwardTensors,
-  s: {
-    readonly N: number;
-    /** The most rows there can be. */
-    readonly capacity: number;
-    /** Tells the chunk's own tensors from those of other chunks. */
-    readonly name: string;
-    readonly accumulate?: boolean;
-    /** The product with W may round its inputs to f16. */
-    readonly half?: boolean;
-  },
+  t: Pick<BackwardTensors, "y" | "residual" | "dy" | "spent">,
+  { N }: { readonly N: number },
+): readonly Call[] {
+  const { adapter, scaleBias } = linear;
+  const magnitude = adapter?.parameters.magnitude;
+  const gradient = adapter?.gradients.magnitude;
+  if (!adapter || !magnitude || !gradient || !scaleBias) return [];
+  const { dy, y, residual, spent: over } = t;
+  return [
+    callDoraBackward(
+      `${linear.path} dm`,
+      {
+        dy,
+        y,
+        scale_bias: scaleBias,
+        magnitude,
+        magnitude_gradient: gradient,
+        ...(residual && { residual }),
+      },
+      { N, out: adapter.out, over },
+    ),
+  ];
+}
+
+/** Gradients of A, B and m (accumulated) and of x (written, or added with `accumulate`). */
+export function backwardCalls(linear: Linear, t: BackwardTensors, s: BackwardSizes): readonly Call[] {
+  const e = linear.adapter?.parameters.magnitude ? t[t.spent] : t.dy;
+  return [...magnitudeCalls(linear, t, s), ...factorCalls(linear, { ...t, e }, s)];
+}
+
+/** What follows `magnitudeCalls`: gradients of A and B (accumulated) and of x. */
+export function factorCalls(
+  linear: Linear,
+  t: Pick<BackwardTensors, "x" | "p" | "dx"> & { readonly e: Tensor },
+  s: BackwardSizes,
 ): readonly Call[] {
   const { adapter } = linear;
+  const { e } = t;
   const { N } = s;
   const calls: Call[] = [];
-  let e = t.dy;
   let q: Tensor | undefined;
   if (adapter && t.p) {
     const { rank, gradients, parameters, in: inputs, out, scaling: alpha } = adapter;
-    if (gradients.magnitude && parameters.magnitude && linear.scaleBias) {
-      calls.push(
-        callDoraBackward(
-          `${linear.path} dm`,
-          {
-            dy: t.dy,
-            y: t.y,
-            scale_bias: linear.scaleBias,
-            magnitude: parameters.magnitude,
-            magnitude_gradient: gradients.magnitude,
-            ...(t.residual && { residual: t.residual }),
-            ...(t.e && { e: t.e }),
-          },
-          { N, out },
-        ),
-      );
-      e = t.e ?? t.dy;
-    }
     q = tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
     calls.push(
       callLowrankGradient(

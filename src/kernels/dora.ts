@@ -77,13 +77,13 @@ export function callDoraRowNorm(
 /** Columns side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. */
 const SHAPE = { COLUMNS: 32, ROWS: 8 };
 
-function backward(name: string, dy: Access): Kernel {
+function backward(name: string, over: "dy" | "y"): Kernel {
+  const access = (tensor: "dy" | "y"): Access => (tensor === over ? "update" : "read");
   return {
     name,
     bindings: {
-      dy,
-      e: "write",
-      y: "read",
+      dy: access("dy"),
+      y: access("y"),
       residual: "read",
       scale_bias: "read",
       magnitude: "read",
@@ -106,7 +106,7 @@ function backward(name: string, dy: Access): Kernel {
         bound(memory, "scale_bias"),
       ];
       const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
-      const e = memory["e"] ?? given;
+      const e = bound(memory, over);
       const [N, out] = [size(call, "N"), size(call, "out")];
       const isOnly = option(call, "SCALE_ONLY") === 1;
       for (let j = 0; j < out; j++) {
@@ -114,8 +114,9 @@ function backward(name: string, dy: Access): Kernel {
         let sum = 0;
         for (let t = 0; t < N; t++) {
           const at = t * out + j;
-          sum += given[at]! * (y[at]! - (residual?.[at] ?? 0) - bias);
-          e[at] = scale * given[at]!;
+          const d = given[at]!;
+          sum += d * (y[at]! - (residual?.[at] ?? 0) - bias);
+          e[at] = scale * d;
         }
         if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
       }
@@ -127,16 +128,17 @@ function backward(name: string, dy: Access): Kernel {
   };
 }
 
-export const doraBackward = backward("dora_backward", "read");
 /** e takes the place of dy. */
-export const doraBackwardInPlace = backward("dora_backward_inplace", "update");
+export const doraBackward = backward("dora_backward", "dy");
+/** e takes the place of y. */
+export const doraBackwardOverY = backward("dora_backward_over_y", "y");
 
 /**
- * e = g * dy and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
- * @param t.dy f32 [N, out]; overwritten with e where `e` is left out
+ * e = g * dy, in the place of dy or of y, and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
+ * @param t.dy f32 [N, out]
  * @param t.y f32 [N, out] the module's output, with the residual that was added to it
  * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
- * @param t.e f32 [N, out], overwritten
+ * @param s.over what e overwrites: the one that nobody needs afterwards
  */
 export function callDoraBackward(
   label: string,
@@ -147,18 +149,16 @@ export function callDoraBackward(
     readonly scale_bias: Tensor;
     readonly magnitude: Tensor;
     readonly magnitude_gradient: Tensor;
-    readonly e?: Tensor;
   },
-  s: { readonly N: number; readonly out: number },
+  { N, out, over }: { readonly N: number; readonly out: number; readonly over: "dy" | "y" },
 ): Call {
-  const isInPlace = t.e === undefined;
   return {
-    kernel: isInPlace ? doraBackwardInPlace : doraBackward,
+    kernel: over === "y" ? doraBackwardOverY : doraBackward,
     label,
     tensors: { ...t },
-    sizes: s,
+    sizes: { N, out },
     options: {
-      IN_PLACE: isInPlace,
+      OVER_Y: over === "y",
       RESIDUAL: t.residual !== undefined,
       SCALE_ONLY: t.scale_bias.shape[1] === 1,
     },

@@ -6,7 +6,7 @@ import { attentionBackwardKv, attentionBackwardQ, attentionDelta, attentionForwa
 import { convertRows } from "./convert_rows.js";
 import { copyRows } from "./copy_rows.js";
 import { crossEntropyBackward, crossEntropyForward, sumLoss } from "./cross_entropy.js";
-import { doraBackward, doraBackwardInPlace, doraRowNorm } from "./dora.js";
+import { doraBackward, doraBackwardOverY, doraRowNorm } from "./dora.js";
 import { embeddingGather, embeddingGatherAdd } from "./embedding.js";
 import { lowrankDown, lowrankGradient } from "./lowrank.js";
 import { nf4Quantize } from "./nf4_quantize.js";
@@ -44,7 +44,7 @@ export const ALL_KERNELS: readonly Kernel[] = [
   lowrankGradient,
   doraRowNorm,
   doraBackward,
-  doraBackwardInPlace,
+  doraBackwardOverY,
   attentionForward,
   attentionDelta,
   attentionBackwardQ,

@@ -2,7 +2,7 @@
  * Backward of one decoder layer as program fragments: what forward did not keep is computed again, chunk by chunk, and
  * the gradient of the stream is turned from that of the output into that of the input in place.
  */
-import { backwardCalls } from "../adapter/linear.js";
+import { backwardCalls, factorCalls, magnitudeCalls } from "../adapter/linear.js";
 import { callAttentionBackwardKv, callAttentionBackwardQ, callAttentionDelta } from "../kernels/attention.js";
 import { callConvertRows } from "../kernels/convert_rows.js";
 import { callRmsNormBackward } from "../kernels/rms_norm.js";
@@ -10,7 +10,7 @@ import { callSwigluBackward } from "../kernels/swiglu.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
 import { attentionSizes, isDora, LayerWalk, widths, type Kept } from "./layer.js";
-import { attentionInputs, inputNorm, lowerHalf } from "./layer_forward.js";
+import { attentionInputs, inputNorm, lowerHalf, type LowerHalf } from "./layer_forward.js";
 import { chunkRows, f32Rows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
 
@@ -89,40 +89,41 @@ function lowerHalfBackward(
   const d = chunkRows(gradient, c);
   const dAct = walk.work("d_act", F, c);
   const exact = checkpoints.exact(w.layer + 1, c);
-  let down: { readonly y: Tensor; readonly residual?: Tensor; readonly e?: Tensor } = { y: d };
+  let down: { readonly y: Tensor; readonly residual?: Tensor } = { y: d };
   if (isDora(down_proj)) {
-    const e = walk.work("e_down", D, c);
     if (exact) {
-      down = { y: exact, residual: a.mid, e };
+      down = { y: exact, residual: a.mid };
     } else {
       // A rounded sum would drown the product in the residual's rounding: the product is computed again.
       const y = walk.work("down again", D, c);
       calls.push(walk.product("down_proj", a.act, y, c));
-      down = { y, e };
+      down = { y };
     }
   }
   calls.push(
-    ...backwardCalls(down_proj, { x: a.act, p: walk.p("down_proj", c), dy: d, dx: dAct, ...down }, s),
+    ...backwardCalls(
+      down_proj,
+      { x: a.act, p: walk.p("down_proj", c), ...down, dy: d, spent: "y", dx: dAct },
+      s,
+    ),
   );
   const [dGate, dH2] = [walk.work("d_gate", F, c), walk.work("d_h2", D, c)];
   const dOStored = chunkRows(g.dO, c);
   const dO = dOStored.dtype === "f32" ? dOStored : walk.work("d_o f32", Q, c);
-  const isDoraOut = isDora(o_proj);
-  // What forward kept was added to the input before that was rounded: here too the product is computed again.
-  const outAgain =
-    isDoraOut && walk.kept("mid") && ctx.storage.checkpoint !== "f32"
-      ? walk.work("out again", D, c)
-      : undefined;
+  const out = outputOfAttention(walk, checkpoints, a, c);
   calls.push(
     callSwigluBackward(
       `${label} swiglu`,
       { gate: a.gate, up: a.up, d: dAct, d_gate: dGate },
       { count: c.N * F },
     ),
-    ...backwardCalls(gate_proj, { x: a.h2, p: walk.p("gate_proj", c), y: a.gate, dy: dGate, dx: dH2 }, s),
-    ...backwardCalls(
+    // Both magnitudes first: gate and up are spent when the products need room.
+    ...magnitudeCalls(gate_proj, { y: a.gate, dy: dGate, spent: "dy" }, s),
+    ...magnitudeCalls(up_proj, { y: a.up, dy: dAct, spent: "dy" }, s),
+    ...factorCalls(gate_proj, { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 }, s),
+    ...factorCalls(
       up_proj,
-      { x: a.h2, p: walk.p("up_proj", c), y: a.up, dy: dAct, dx: dH2 },
+      { x: a.h2, p: walk.p("up_proj", c), e: dAct, dx: dH2 },
       { ...s, accumulate: true },
     ),
     callRmsNormBackward(
@@ -130,16 +131,16 @@ function lowerHalfBackward(
       { x: a.mid, weight: w.postNorm, dy: dH2, dx: d },
       { rows: c.N, D, eps: arch.normEps, accumulate: true },
     ),
-    ...(outAgain ? [walk.product("o_proj", a.o, outAgain, c)] : []),
+    ...out.calls,
     ...backwardCalls(
       o_proj,
       {
         x: a.o,
         p: walk.p("o_proj", c),
-        ...(outAgain ? { y: outAgain } : { y: a.mid, residual: x }),
+        ...out.output,
         dy: d,
+        spent: "y",
         dx: dO,
-        ...(isDoraOut && { e: walk.work("e_out", D, c) }),
       },
       s,
     ),
@@ -151,6 +152,24 @@ function lowerHalfBackward(
   );
   if (dO !== dOStored)
     calls.push(callConvertRows(`${label} d_o stored`, { x: dO, y: dOStored }, { N: c.N, width: Q }));
+}
+
+/** What o_proj's magnitude learns from, made as late as possible: all of it is as wide as the stream. */
+function outputOfAttention(
+  walk: LayerWalk,
+  checkpoints: Checkpoints,
+  { o, mid }: LowerHalf,
+  c: Chunk,
+): { readonly output: { readonly y: Tensor; readonly residual?: Tensor }; readonly calls: readonly Call[] } {
+  const { ctx, w } = walk;
+  if (!isDora(w.linears.o_proj)) return { output: { y: mid }, calls: [] };
+  if (walk.kept("mid") && ctx.storage.checkpoint !== "f32") {
+    // What forward kept was added to the input before that was rounded: the product is computed again.
+    const y = walk.work("out again", ctx.arch.hidden, c);
+    return { output: { y }, calls: [walk.product("o_proj", o, y, c)] };
+  }
+  const [residual, calls] = checkpoints.rows(w.layer, c, "for o_proj");
+  return { output: { y: mid, residual }, calls };
 }
 
 /** Attention's queries, q, k and v products and the input norm. */
@@ -213,15 +232,23 @@ function upperHalfBackward(
   const s = { N: c.N, capacity: c.rows, name: `[${c.first}]`, half: ctx.storage.halfProducts };
   const more = { ...s, accumulate: true };
   const [dQRaw, qRaw] = dRaw("q", dQ, arch.heads, w.qNorm);
-  calls.push(...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, ...into }, s));
+  calls.push(
+    ...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, spent: "dy", ...into }, s),
+  );
   const [dKRaw, kRaw] = dRaw("k", dK, arch.kvHeads, w.kNorm);
-  calls.push(...backwardCalls(k_proj, { x: h, p: walk.p("k_proj", c), y: kRaw, dy: dKRaw, ...into }, more));
+  calls.push(
+    ...backwardCalls(
+      k_proj,
+      { x: h, p: walk.p("k_proj", c), y: kRaw, dy: dKRaw, spent: "dy", ...into },
+      more,
+    ),
+  );
   const [v, unpacking] = isDora(v_proj)
     ? f32Rows(`${label}[${c.first}].v`, walk.rows("v", KV, c, storage.attention), c.N)
     : [dV, []];
   calls.push(
     ...unpacking,
-    ...backwardCalls(v_proj, { x: h, p: walk.p("v_proj", c), y: v, dy: dV, ...into }, more),
+    ...backwardCalls(v_proj, { x: h, p: walk.p("v_proj", c), y: v, dy: dV, spent: "dy", ...into }, more),
   );
   if (!needsInput) return;
   const [again, unpackingAgain] = checkpoints.rows(w.layer, c, "for the input norm");

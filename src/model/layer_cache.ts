@@ -111,13 +111,14 @@ export class LayerCache {
     this.#slots = slots;
     for (const w of model.layers) {
       const { linears, inputNorm, postNorm, qNorm, kNorm } = w;
-      const tensors = Object.values(linears).flatMap(({ weight, scaleBias, bias }) => [
+      const tensors = Object.values(linears).flatMap(({ weight, scaleBias, bias, rowSquares }) => [
         ...(weight.format === "nf4" ? [weight.codes, weight.absmax] : [weight.values]),
         scaleBias,
         bias,
+        rowSquares,
       ]);
       for (const t of [inputNorm, postNorm, qNorm, kNorm, ...tensors])
-        if (t && t.kind === "weight" && t.arena) this.#layerOf.set(t.name, w.layer);
+        if (t?.arena) this.#layerOf.set(t.name, w.layer);
     }
   }
 

@@ -251,7 +251,7 @@ function linearTensors(m: LinearModule, storage: ModelStorage, place: Placing): 
     ...(adapter && { adapter }),
     ...(isDora && { scaleBias: scaleBias("row_norm") }),
     ...(!isDora && m.bias && { scaleBias: place(scaleBias("weight")) }),
-    ...(isDora && { rowSquares: tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm") }),
+    ...(isDora && { rowSquares: place(tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm")) }),
     ...(isDora && m.bias && { bias: place(tensor(`${m.path}.bias`, [m.out], "f32", "weight")) }),
   };
 }
