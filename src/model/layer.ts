@@ -4,7 +4,7 @@ import { callRope } from "../kernels/rope.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
 import type { Role } from "./modules.js";
-import { chunkRows, type Chunk, type StreamContext } from "./stream.js";
+import { chunkRows, inChunk, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
 
 /** Activations of a layer that backward needs. */
@@ -55,6 +55,15 @@ export class LayerWalk {
     this.w = w;
     this.pass = pass;
     this.kept = kept;
+  }
+
+  /** Does something for each chunk in turn; calls that it adds are the chunk's. */
+  chunks(each: (c: Chunk) => void): void {
+    for (const c of this.ctx.chunks) {
+      const before = this.calls.length;
+      each(c);
+      this.calls.push(...inChunk(c, this.calls.splice(before)));
+    }
   }
 
   get label(): string {

@@ -49,7 +49,7 @@ export function layerBackward(
   };
   walk.calls.push(...checkpoints.fetch(w.layer));
   if (!kept("q")) attentionInputs(walk, (c) => checkpoints.rows(w.layer, c, "for attention"));
-  for (const c of ctx.chunks) lowerHalfBackward(walk, checkpoints, gradient, g, c);
+  walk.chunks((c) => lowerHalfBackward(walk, checkpoints, gradient, g, c));
   walk.calls.push(
     callAttentionBackwardKv(
       `${walk.label} attention dKdV`,
@@ -66,7 +66,7 @@ export function layerBackward(
       { ...attentionSizes(ctx, w), N },
     ),
   );
-  for (const c of ctx.chunks) upperHalfBackward(walk, checkpoints, gradient, g, c, needsInput);
+  walk.chunks((c) => upperHalfBackward(walk, checkpoints, gradient, g, c, needsInput));
   return walk.calls;
 }
 

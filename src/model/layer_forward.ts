@@ -26,10 +26,10 @@ export function layerForward(
 ): readonly Call[] {
   const walk = new LayerWalk(ctx, w, "forward", kept);
   attentionInputs(walk, (c) => [chunkRows(x, c), []]);
-  for (const c of ctx.chunks) {
+  walk.chunks((c) => {
     const { mid, act } = lowerHalf(walk, chunkRows(x, c), c);
     walk.calls.push(walk.product("down_proj", act, chunkRows(next, c), c, mid));
-  }
+  });
   return walk.calls;
 }
 
@@ -45,9 +45,9 @@ export function inputNorm(walk: LayerWalk, x: Tensor, c: Chunk, use: string): Te
 
 /** q, k and v of all chunks: what attention reads. */
 export function attentionInputs(walk: LayerWalk, input: InputRows): void {
-  const { arch, chunks, storage } = walk.ctx;
+  const { arch, storage } = walk.ctx;
   const [, , Q, KV] = widths(walk.ctx);
-  for (const c of chunks) {
+  walk.chunks((c) => {
     const [x, calls] = input(c);
     walk.calls.push(...calls);
     const h = inputNorm(walk, x, c, walk.pass);
@@ -61,7 +61,7 @@ export function attentionInputs(walk: LayerWalk, input: InputRows): void {
       walk.linear("v_proj", "v", h, made, c);
       walk.make("v", convert(walk, "v", made, v, c));
     }
-  }
+  });
 }
 
 const convert = (walk: LayerWalk, what: string, x: Tensor, y: Tensor, c: Chunk): Call =>

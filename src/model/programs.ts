@@ -9,7 +9,14 @@ import { callUpload } from "../program/transfer.js";
 import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, layerRowNorms, type Kept } from "./layer.js";
 import { layerBackward } from "./layer_backward.js";
 import { layerForward } from "./layer_forward.js";
-import { checkpointsOf, chunksOf, PLAIN_STORAGE, type StreamContext, type StreamStorage } from "./stream.js";
+import {
+  checkpointsOf,
+  chunksOf,
+  inChunk,
+  PLAIN_STORAGE,
+  type StreamContext,
+  type StreamStorage,
+} from "./stream.js";
 import type { Architecture } from "./config.js";
 import { ringSlot, RING_SLOTS, type ModelTensors } from "./tensors.js";
 
@@ -156,23 +163,25 @@ function headCalls(
   const logits = tensor("logits", [size, V], "f32", "logits");
   const calls: Call[] = [];
   const { finalNorm: weight } = model;
-  for (const { first, rows, N: live } of chunksOf(N, capacity, size)) {
+  for (const c of chunksOf(N, capacity, size)) {
+    const { first, rows, N: live } = c;
+    const own: Call[] = [];
     const input = rowsOf(x, first, rows);
     const hn = tensor(`final norm[${first}]`, [rows, D]);
     const norm = { rows: live, D, eps };
     const loss = { logits, labels: stream.labels, token_loss: stream.tokenLoss };
     const lossSizes = { N: live, V, row: first };
-    calls.push(callRmsNormForward("final norm", { x: input, weight, y: hn }, norm));
-    calls.push(...logitsCalls(model, hn, logits, live, 0, half));
+    own.push(callRmsNormForward("final norm", { x: input, weight, y: hn }, norm));
+    own.push(...logitsCalls(model, hn, logits, live, 0, half));
     if (!gradient) {
-      calls.push(callCrossEntropyForward("loss", loss, lossSizes));
+      calls.push(...inChunk(c, [...own, callCrossEntropyForward("loss", loss, lossSizes)]));
       continue;
     }
-    calls.push(callCrossEntropyBackward("loss", { ...loss, step: stream.step }, lossSizes));
+    own.push(callCrossEntropyBackward("loss", { ...loss, step: stream.step }, lossSizes));
     const dHn = tensor(`d_final norm[${first}]`, [rows, D]);
     for (const { firstRow, weight: part } of model.head) {
       const more = firstRow > 0 ? { accumulate: true } : {};
-      calls.push(
+      own.push(
         callProductBackward(
           "head dX",
           { e: logits, weight: part, dx: dHn },
@@ -181,7 +190,8 @@ function headCalls(
       );
     }
     const dx = rowsOf(gradient, first, rows);
-    calls.push(callRmsNormBackward("final norm", { x: input, weight, dy: dHn, dx }, norm));
+    own.push(callRmsNormBackward("final norm", { x: input, weight, dy: dHn, dx }, norm));
+    calls.push(...inChunk(c, own));
   }
   calls.push(callSumLoss("loss sum", { token_loss: stream.tokenLoss, totals: stream.totals }, { N }));
   return calls;

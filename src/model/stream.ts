@@ -70,6 +70,10 @@ export function chunksOf(N: number, capacity: number, size: number): readonly Ch
   return chunks;
 }
 
+/** Calls that work on a chunk. */
+export const inChunk = (c: Chunk, calls: readonly Call[]): readonly Call[] =>
+  calls.map((call) => ({ ...call, chunk: c.first }));
+
 /** The rows of a chunk of a tensor over the whole stream. */
 export const chunkRows = (t: Tensor, c: Chunk): Tensor => rowsOf(t, c.first, c.rows);
 
@@ -117,12 +121,14 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
   }
   const stream = tensor("stream", [capacity, D]);
   const pack = (layer: number, y: Tensor): readonly Call[] =>
-    ctx.chunks.map((c) =>
-      callConvertRows(
-        `layers.${layer} checkpoint`,
-        { x: chunkRows(stream, c), y: chunkRows(y, c) },
-        { N: c.N, width: D },
-      ),
+    ctx.chunks.flatMap((c) =>
+      inChunk(c, [
+        callConvertRows(
+          `layers.${layer} checkpoint`,
+          { x: chunkRows(stream, c), y: chunkRows(y, c) },
+          { N: c.N, width: D },
+        ),
+      ]),
     );
   if (checkpointPlace === "gpu") {
     return {

@@ -36,8 +36,8 @@ interface Loaded {
   readonly capacity: Program;
   /** One for each call; none for transfers. */
   readonly bound: readonly (Bound | undefined)[];
-  /** First call's place in the uniform buffer. */
-  readonly uniformStart: number;
+  /** Each call's place in the uniform buffer. */
+  readonly uniforms: readonly number[];
   /** The program object whose sizes are in the uniform buffer now. */
   current?: Program;
 }
@@ -103,16 +103,16 @@ export class Executor {
   /** Compiles the pipelines and makes the bind groups of the programs that were planned. */
   async load(programs: readonly Program[], choose: ChooseVariant): Promise<void> {
     for (const capacity of programs) {
-      const uniformStart = this.plan.uniformStart.get(capacity.name);
-      if (uniformStart === undefined) throw new Error(`program ${capacity.name} was not planned`);
+      const uniforms = this.plan.uniforms.get(capacity.name);
+      if (!uniforms) throw new Error(`program ${capacity.name} was not planned`);
       const bound = await Promise.all(
         capacity.calls.map(async (call, i) =>
           call.kernel.transfer
             ? undefined
-            : await this.#bindChosen(capacity.name, call, choose, uniformStart + i),
+            : await this.#bindChosen(capacity.name, call, choose, uniforms[i] ?? 0),
         ),
       );
-      this.#programs.set(capacity.name, { capacity, bound, uniformStart });
+      this.#programs.set(capacity.name, { capacity, bound, uniforms });
     }
   }
 
@@ -300,12 +300,26 @@ export class Executor {
   #writeUniforms(loaded: Loaded, program: Program): void {
     if (program.calls.length !== loaded.bound.length)
       throw new Error(`${program.name} has another structure than what was loaded`);
-    const bytes = new DataView(new ArrayBuffer(program.calls.length * UNIFORM_STRIDE));
+    const { uniforms, bound } = loaded;
+    const first = uniforms[0] ?? 0;
+    const count = uniforms.reduce((most, place) => Math.max(most, place - first + 1), 0);
+    const bytes = new DataView(new ArrayBuffer(count * UNIFORM_STRIDE));
+    const own = new DataView(new ArrayBuffer(UNIFORM_STRIDE));
+    const written = new Set<number>();
     for (const [i, call] of program.calls.entries()) {
-      const fields = loaded.bound[i]?.kernel.interface.sizes ?? [];
-      for (const [f, field] of fields.entries()) writeField(bytes, i * UNIFORM_STRIDE + f * 4, field, call);
+      const fields = bound[i]?.kernel.interface.sizes ?? [];
+      const place = uniforms[i] ?? 0;
+      const at = (place - first) * UNIFORM_STRIDE;
+      for (const [f, field] of fields.entries()) {
+        writeField(own, f * 4, field, call);
+        const word = own.getUint32(f * 4);
+        if (written.has(place) && bytes.getUint32(at + f * 4) !== word)
+          throw new Error(`${call.label}: ${field.name} is not that of the calls it shares uniforms with`);
+        bytes.setUint32(at + f * 4, word);
+      }
+      if (fields.length > 0) written.add(place);
     }
-    this.gpu.device.queue.writeBuffer(this.#uniforms(), loaded.uniformStart * UNIFORM_STRIDE, bytes.buffer);
+    this.gpu.device.queue.writeBuffer(this.#uniforms(), first * UNIFORM_STRIDE, bytes.buffer);
     loaded.current = program;
   }
 

@@ -26,15 +26,15 @@ export interface MemoryPlan {
   readonly places: ReadonlyMap<string, Place>;
   /** Places of transient tensors by program and name: programs never run at the same time, so each has the slots to itself. */
   readonly transientPlaces: ReadonlyMap<string, ReadonlyMap<string, Place>>;
-  /** Where the uniforms of each program start in the uniform buffer, in calls of 256 bytes. */
-  readonly uniformStart: ReadonlyMap<string, number>;
+  /** Which place of 256 bytes in the uniform buffer each call of a program has; calls of the same sizes share one. */
+  readonly uniforms: ReadonlyMap<string, readonly number[]>;
   readonly bytesByKind: ReadonlyMap<Kind, number>;
   readonly totalBytes: number;
   /** The largest range that one binding covers: what the adapter's binding limit is compared with. */
   readonly largestBinding: { readonly name: string; readonly bytes: number };
 }
 
-/** Bytes of one call's uniforms: the portable alignment of uniform offsets. */
+/** Bytes of a place in the uniform buffer: the portable alignment of uniform offsets. */
 export const UNIFORM_STRIDE = 256;
 export const UNIFORM_LABEL = "uniforms";
 /** The one staging buffer through which scalars are read back while training. */
@@ -53,11 +53,10 @@ export function planMemory(
 ): MemoryPlan {
   const persistent = new Map<string, Tensor>();
   const lifetimes = new Map<string, Map<string, Lifetime>>();
-  const uniformStart = new Map<string, number>();
+  const uniforms = planUniforms(programs);
   for (const t of extra) note(t, persistent);
   let at = 0;
   for (const program of programs) {
-    uniformStart.set(program.name, at);
     const own = new Map<string, Lifetime>();
     lifetimes.set(program.name, own);
     for (const call of program.calls) {
@@ -68,7 +67,7 @@ export function planMemory(
   const places = new Map<string, Place>();
   placePersistent(persistent, buffers, places);
   const transientPlaces = placeTransient(lifetimes, buffers);
-  if (at > 0) buffers.push({ label: UNIFORM_LABEL, kind: "uniform", bytes: at * UNIFORM_STRIDE });
+  if (at > 0) buffers.push({ label: UNIFORM_LABEL, kind: "uniform", bytes: uniforms.count * UNIFORM_STRIDE });
   if (readbackBytes > 0) buffers.push({ label: READBACK_LABEL, kind: "staging", bytes: readbackBytes });
   const piece = downloadPieceBytes(programs);
   if (piece > 0) for (const label of DOWNLOAD_LABELS) buffers.push({ label, kind: "staging", bytes: piece });
@@ -76,10 +75,34 @@ export function planMemory(
     buffers,
     places,
     transientPlaces,
-    uniformStart,
+    uniforms: uniforms.places,
     ...totals(buffers),
     largestBinding: largestBinding(programs),
   };
+}
+
+/**
+ * Layers repeat each other: calls of one kernel, one chunk and the same sizes at full capacity have the same sizes for
+ * every token count. The executor checks that when it writes them.
+ */
+function planUniforms(programs: readonly Program[]): {
+  readonly places: ReadonlyMap<string, readonly number[]>;
+  readonly count: number;
+} {
+  const places = new Map<string, readonly number[]>();
+  let count = 0;
+  for (const { name, calls } of programs) {
+    const known = new Map<string, number>();
+    const own = calls.map((call) => {
+      const { kernel, chunk, sizes, options } = call;
+      const key = JSON.stringify([kernel.name, chunk, sizes, options]);
+      let place = known.get(key);
+      if (place === undefined) known.set(key, (place = count++));
+      return place;
+    });
+    places.set(name, own);
+  }
+  return { places, count };
 }
 
 function note(t: Tensor, known: Map<string, Tensor>): void {

@@ -73,11 +73,50 @@ function freeOffset(slot: Slot, life: Lifetime): number | undefined {
   return offset;
 }
 
-/** Greedy: the largest tensor first, where it makes the slots grow least. Deterministic. */
+const calls = (l: Lifetime): number => l.last - l.first + 1;
+
+/** Orders that fill slots well, each for other models: the largest first, the longest-lived first, by both. */
+const ORDERS: readonly ((a: Lifetime, b: Lifetime) => number)[] = [
+  (a, b) => b.bytes - a.bytes || a.first - b.first,
+  (a, b) => calls(b) - calls(a) || b.bytes - a.bytes || a.first - b.first,
+  (a, b) => b.bytes * calls(b) - a.bytes * calls(a) || a.first - b.first,
+];
+
+const slotBytes = (s: Slots): number => s.buffers.reduce((sum, b) => sum + b.bytes, 0);
+
+/** The smallest of a few greedy assignments. Deterministic. */
 export function assignSlots(lifetimes: readonly Lifetime[]): Slots {
+  const least = liveBytes(lifetimes);
+  let best: Slots | undefined;
+  for (const order of ORDERS) {
+    const slots = assignInOrder(lifetimes.toSorted(order));
+    if (!best || slotBytes(slots) < slotBytes(best)) best = slots;
+    if (slotBytes(best) <= least) break;
+  }
+  return best ?? { buffers: [], places: new Map() };
+}
+
+/** The most bytes that live at one time: no assignment is smaller. */
+function liveBytes(lifetimes: readonly Lifetime[]): number {
+  const changes = lifetimes
+    .flatMap((l) => [
+      { at: l.first, bytes: l.bytes },
+      { at: l.last + 1, bytes: -l.bytes },
+    ])
+    .toSorted((a, b) => a.at - b.at || a.bytes - b.bytes);
+  let [now, most] = [0, 0];
+  for (const { bytes } of changes) {
+    now += bytes;
+    most = Math.max(most, now);
+  }
+  return most;
+}
+
+/** Greedy: each tensor in turn where it makes the slots grow least. */
+function assignInOrder(lifetimes: readonly Lifetime[]): Slots {
   const slots: Slot[] = [];
   const places = new Map<Lifetime, SlotPlace>();
-  for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+  for (const life of lifetimes) {
     let best = { slot: slots.length, offsetBytes: 0, growth: life.bytes };
     for (const [i, slot] of slots.entries()) {
       const offsetBytes = freeOffset(slot, life);

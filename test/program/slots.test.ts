@@ -61,4 +61,14 @@ describe("assignSlots", () => {
     // The same list, the same places.
     expect(assignSlots(lives).places).toEqual(places);
   });
+
+  it("takes the smallest of several orders", () => {
+    // The largest first would need 1536; the longest-lived first needs no more than what lives at once.
+    const lives = [life(768, 5, 8), life(512, 2, 4), life(256, 4, 5), life(768, 3, 3)];
+    expect(total(lives)).toBe(1280);
+  });
+
+  it("needs nothing for nothing", () => {
+    expect(assignSlots([])).toEqual({ buffers: [], places: new Map() });
+  });
 });

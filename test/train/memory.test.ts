@@ -91,9 +91,7 @@ describe("the table of README", () => {
       for (const flags of [{}, HOST, { ...HOST, quant_head: "nf4" }] as readonly Flags[]) {
         const dora = await planOf(geometry, { max_seq_length: 2048, ...flags });
         const lora = await planOf(geometry, { max_seq_length: 2048, use_dora: false, ...flags });
-        // With everything else on the host or in four bits, a small model's magnitudes alone are nearly that much.
-        const limit = geometry === "qwen2.5-1.5b" && flags["quant_head"] === "nf4" ? 1.017 : 1.015;
-        expect(dora.plan.totalBytes / lora.plan.totalBytes, geometry).toBeLessThanOrEqual(limit);
+        expect(dora.plan.totalBytes / lora.plan.totalBytes, geometry).toBeLessThanOrEqual(1.015);
       }
     }
   });
@@ -168,8 +166,8 @@ describe("savings", () => {
     const found = savings(shape, config, run, 4.25e9);
     expect(found.map((s) => s.change)).toEqual([
       "--optimizer adamw8bit",
+      "--token-chunk 128",
       "--checkpoint-place host",
-      "--quant-head nf4",
     ]);
     let bytes = run.plan.totalBytes;
     for (const s of found) {
@@ -179,7 +177,7 @@ describe("savings", () => {
     }
     expect(bytes).toBeLessThanOrEqual(4.25e9);
     // Layer inputs in bf16 go to the host and come back.
-    expect(found[1]?.transferBytes).toBe(2 * 32 * 2048 * 4096 * 2);
+    expect(found[2]?.transferBytes).toBe(2 * 32 * 2048 * 4096 * 2);
     expect(savings(shape, config, run, 1e12)).toEqual([]);
   });
 
