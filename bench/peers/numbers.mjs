@@ -1,7 +1,6 @@
 // What the bench makes of its measurements.
 
-/** Middle value; the mean of the two in the middle of an even number. */
-export { median } from "../../dist/train/throughput_bench.js";
+export { median } from "../../dist/train/median.js";
 
 export const geometricMean = (values) =>
   Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);

@@ -32,6 +32,12 @@ interface Bound {
   readonly group: GPUBindGroup;
 }
 
+/** What a call's sizes come to, computed once for a program. */
+interface Dispatch {
+  readonly grid: readonly [number, number, number];
+  readonly flops: number;
+}
+
 interface Loaded {
   readonly capacity: Program;
   /** One for each call; none for transfers. */
@@ -40,6 +46,8 @@ interface Loaded {
   readonly uniformStart: number;
   /** The program object whose sizes are in the uniform buffer now. */
   current?: Program;
+  /** Of `current`, one for each call; none for transfers. */
+  dispatches: readonly (Dispatch | undefined)[];
 }
 
 /** A submit stays near this many milliseconds, so that no driver's watchdog fires. */
@@ -112,7 +120,7 @@ export class Executor {
             : await this.#bindChosen(capacity.name, call, choose, uniformStart + i),
         ),
       );
-      this.#programs.set(capacity.name, { capacity, bound, uniformStart });
+      this.#programs.set(capacity.name, { capacity, bound, uniformStart, dispatches: [] });
     }
   }
 
@@ -211,7 +219,8 @@ export class Executor {
       }
       if (call.onlyAfterUpdate && !options.afterUpdate) continue;
       const bound = loaded.bound[i];
-      if (!bound) {
+      const dispatch = loaded.dispatches[i];
+      if (!bound || !dispatch) {
         pass?.end();
         if (encoder) await this.#submit(encoder, flops);
         encoder = pass = undefined;
@@ -221,7 +230,7 @@ export class Executor {
           : this.#transfer(program.name, call));
         continue;
       }
-      const [x, y, z] = bound.variant.grid(call, bound.defines);
+      const [x, y, z] = dispatch.grid;
       if (x * y * z === 0) continue;
       encoder ??= this.gpu.device.createCommandEncoder({ label: program.name });
       pass ??= encoder.beginComputePass(
@@ -230,7 +239,7 @@ export class Executor {
       pass.setPipeline(bound.kernel.pipeline);
       pass.setBindGroup(0, bound.group);
       pass.dispatchWorkgroups(x, y, z);
-      flops += call.kernel.cost(call).flops;
+      flops += dispatch.flops;
       if (profiler) {
         pass.end();
         pass = undefined;
@@ -306,6 +315,11 @@ export class Executor {
       for (const [f, field] of fields.entries()) writeField(bytes, i * UNIFORM_STRIDE + f * 4, field, call);
     }
     this.gpu.device.queue.writeBuffer(this.#uniforms(), loaded.uniformStart * UNIFORM_STRIDE, bytes.buffer);
+    loaded.dispatches = program.calls.map((call, i) => {
+      const bound = loaded.bound[i];
+      if (!bound) return undefined;
+      return { grid: bound.variant.grid(call, bound.defines), flops: call.kernel.cost(call).flops };
+    });
     loaded.current = program;
   }
 
