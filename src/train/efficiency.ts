@@ -22,11 +22,14 @@ export interface Overheads {
   readonly emptyDispatchMs: number;
 }
 
-/** Work of one run: long against its submits and the waiting for its end, well below a second. */
-const RUN_FLOPS = { software: 4e9, hardware: 1e11 };
-const MOST_COPIES = 512;
-const ROUNDS = 5;
-const EMPTY_DISPATCHES = 500;
+/** Work between two looks at the clock: long against submits and the waiting for the end, well below a second. */
+const ROUND_FLOPS = { software: 2e9, hardware: 1e11 };
+/** Calls of a program that repeats one; a submit of so many hides what it costs itself. */
+const COPIES = 32;
+const MOST_RUNS = 64;
+const ROUNDS = 3;
+const EMPTY_DISPATCHES = 128;
+const EMPTY_RUNS = 8;
 
 /** One class of product calls and how often a step has it. */
 export interface ProductClass {
@@ -56,8 +59,8 @@ export async function measureOverheads(
   try {
     let productMs = 0;
     for (const { call, count } of productClasses(step))
-      productMs += count * (await timeAlone(gpu, alone(call, gpu), chooseFrom(variants)));
-    const emptyDispatchMs = await timeAlone(gpu, emptyProgram(), chooseFrom(new Map()));
+      productMs += count * (await timeProduct(gpu, call, chooseFrom(variants)));
+    const emptyDispatchMs = await timeAlone(gpu, emptyProgram(), EMPTY_RUNS, chooseFrom(new Map()));
     return { productMs, emptyDispatchMs };
   } finally {
     gpu.ledger.budget = budget;
@@ -65,29 +68,31 @@ export async function measureOverheads(
 }
 
 /** A call again and again, over tensors of its own: no call before it writes what it reads. */
-function alone(call: Call, gpu: Gpu): Program {
+function timeProduct(gpu: Gpu, call: Call, choose: ChooseVariant): Promise<number> {
   const tensors = Object.fromEntries(
     Object.entries(call.tensors).map(([name, t]) => [name, tensor(name, t.shape, t.dtype, "adapter")]),
   );
-  const { flops } = call.kernel.cost(call);
-  const wanted = gpu.traits.isSoftware ? RUN_FLOPS.software : RUN_FLOPS.hardware;
-  const copies = Math.min(MOST_COPIES, Math.ceil(wanted / flops));
-  return { name: "product", calls: Array.from({ length: copies }, () => ({ ...call, tensors })) };
+  const wanted =
+    (gpu.traits.isSoftware ? ROUND_FLOPS.software : ROUND_FLOPS.hardware) / call.kernel.cost(call).flops;
+  const copies = Math.min(COPIES, Math.ceil(wanted));
+  const calls = Array.from({ length: copies }, () => ({ ...call, tensors }));
+  const runs = Math.min(MOST_RUNS, Math.ceil(wanted / copies));
+  return timeAlone(gpu, { name: "product", calls }, runs, choose);
 }
 
-/** Milliseconds of one call of a program: the median of a few runs, after one that compiles. */
-async function timeAlone(gpu: Gpu, program: Program, choose: ChooseVariant): Promise<number> {
+/** Milliseconds of one call of a program: the median of a few rounds, after one that compiles. */
+async function timeAlone(gpu: Gpu, program: Program, runs: number, choose: ChooseVariant): Promise<number> {
   const executor = await Executor.allocate(gpu, planMemory([program], 0));
   try {
     await executor.load([program], choose);
     const rounds: number[] = [];
     for (let round = 0; round <= ROUNDS; round++) {
       const began = performance.now();
-      await executor.run(program, { afterUpdate: true });
+      for (let run = 0; run < runs; run++) await executor.run(program, { afterUpdate: true });
       await executor.idle();
       if (round > 0) rounds.push(performance.now() - began);
     }
-    return median(rounds) / program.calls.length;
+    return median(rounds) / (runs * program.calls.length);
   } finally {
     await executor.release();
   }
