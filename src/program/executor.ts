@@ -32,6 +32,12 @@ interface Bound {
   readonly group: GPUBindGroup;
 }
 
+/** What a call's sizes come to, computed once for a program. */
+interface Dispatch {
+  readonly grid: readonly [number, number, number];
+  readonly flops: number;
+}
+
 interface Loaded {
   readonly capacity: Program;
   /** One for each call; none for transfers. */
@@ -40,6 +46,8 @@ interface Loaded {
   readonly uniforms: readonly number[];
   /** The program object whose sizes are in the uniform buffer now. */
   current?: Program;
+  /** Of `current`, one for each call; none for transfers. */
+  dispatches: readonly (Dispatch | undefined)[];
 }
 
 /** A submit stays near this many milliseconds, so that no driver's watchdog fires. */
@@ -112,7 +120,7 @@ export class Executor {
             : await this.#bindChosen(capacity.name, call, choose, uniforms[i] ?? 0),
         ),
       );
-      this.#programs.set(capacity.name, { capacity, bound, uniforms });
+      this.#programs.set(capacity.name, { capacity, bound, uniforms, dispatches: [] });
     }
   }
 
@@ -211,7 +219,8 @@ export class Executor {
       }
       if (call.onlyAfterUpdate && !options.afterUpdate) continue;
       const bound = loaded.bound[i];
-      if (!bound) {
+      const dispatch = loaded.dispatches[i];
+      if (!bound || !dispatch) {
         pass?.end();
         if (encoder) await this.#submit(encoder, flops);
         encoder = pass = undefined;
@@ -221,7 +230,7 @@ export class Executor {
           : this.#transfer(program.name, call));
         continue;
       }
-      const [x, y, z] = bound.variant.grid(call, bound.defines);
+      const [x, y, z] = dispatch.grid;
       if (x * y * z === 0) continue;
       encoder ??= this.gpu.device.createCommandEncoder({ label: program.name });
       pass ??= encoder.beginComputePass(
@@ -230,7 +239,7 @@ export class Executor {
       pass.setPipeline(bound.kernel.pipeline);
       pass.setBindGroup(0, bound.group);
       pass.dispatchWorkgroups(x, y, z);
-      flops += call.kernel.cost(call).flops;
+      flops += dispatch.flops;
       if (profiler) {
         pass.end();
         pass = undefined;
@@ -304,22 +313,25 @@ export class Executor {
     const first = uniforms[0] ?? 0;
     const count = uniforms.reduce((most, place) => Math.max(most, place - first + 1), 0);
     const bytes = new DataView(new ArrayBuffer(count * UNIFORM_STRIDE));
-    const own = new DataView(new ArrayBuffer(UNIFORM_STRIDE));
+    const word = new DataView(new ArrayBuffer(4));
     const written = new Set<number>();
     for (const [i, call] of program.calls.entries()) {
       const fields = bound[i]?.kernel.interface.sizes ?? [];
       const place = uniforms[i] ?? 0;
       const at = (place - first) * UNIFORM_STRIDE;
       for (const [f, field] of fields.entries()) {
-        writeField(own, f * 4, field, call);
-        const word = own.getUint32(f * 4);
-        if (written.has(place) && bytes.getUint32(at + f * 4) !== word)
+        writeField(word, 0, field, call);
+        if (written.has(place) && bytes.getUint32(at + f * 4) !== word.getUint32(0))
           throw new Error(`${call.label}: ${field.name} is not that of the calls it shares uniforms with`);
-        bytes.setUint32(at + f * 4, word);
+        bytes.setUint32(at + f * 4, word.getUint32(0));
       }
       if (fields.length > 0) written.add(place);
     }
     this.gpu.device.queue.writeBuffer(this.#uniforms(), first * UNIFORM_STRIDE, bytes.buffer);
+    loaded.dispatches = program.calls.map((call, i) => {
+      const own = bound[i];
+      return own && { grid: own.variant.grid(call, own.defines), flops: call.kernel.cost(call).flops };
+    });
     loaded.current = program;
   }
 

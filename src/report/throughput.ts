@@ -42,6 +42,9 @@ export function throughputTable(rows: readonly ThroughputRow[], peak: ProductPea
       formatRate(r.tokensPerSecond),
       formatRate(perTeraflop(r, peak)),
       `${(100 * r.productShare).toFixed(0)} %`,
+      r.stepEfficiency.toFixed(2),
+      `${(100 * r.dispatchShare).toFixed(1)} %`,
+      r.hostMs.toFixed(1),
       r.timeOverLora === undefined ? "" : r.timeOverLora.toFixed(3),
       r.loss.toFixed(3),
       r.gradNorm.toPrecision(3),
@@ -50,8 +53,8 @@ export function throughputTable(rows: readonly ThroughputRow[], peak: ProductPea
   );
   const isApart = rows.some((r) => r.timeOverLora !== undefined && !r.interleaved);
   return [
-    "| model | quant | method | tokens | ms / step | tok/s | tok/s per TFLOP/s | in products | time / LoRA | loss | grad norm | GPU |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    "| model | quant | method | tokens | ms / step | tok/s | tok/s per TFLOP/s | in products | efficiency | dispatches | host ms | time / LoRA | loss | grad norm | GPU |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ...lines.map((line) => `| ${line} |`),
     "",
     `${adapter}; best product ${(peak.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s (${peak.name}, ${N} x ${K} x ${M}). Medians of ${steps} steps${rows.some((r) => r.interleaved) ? "; methods took turns" : ""}${isApart ? "; where not all methods fit at once, they ran one after the other" : ""}.`,

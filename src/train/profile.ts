@@ -44,8 +44,13 @@ export async function profiled<T>(
 }
 
 /** Products with frozen weights, forward and backward: what a step would be made of in the best case. */
-export const isProduct = (call: TimedCall): boolean =>
-  /^(nf4|dense)_product_(forward|backward)/.test(call.kernel);
+export const isProductKernel = (name: string): boolean =>
+  /^(nf4|dense)_product_(forward|backward)/.test(name);
+const isProduct = (call: TimedCall): boolean => isProductKernel(call.kernel);
+
+/** Calls that a shader ran: all but transfers. */
+export const dispatchCount = (calls: readonly TimedCall[]): number =>
+  calls.filter((call) => call.kernel !== call.variant).length;
 
 /** Part of the time of all calls that products with frozen weights take; 0 where nothing was timed. */
 export function productShare(calls: readonly TimedCall[]): number {

@@ -5,13 +5,16 @@
 import { makeMicroBatch, type MicroBatch } from "../data/batch.js";
 import { QdoraError } from "../formats/error.js";
 import type { Gpu } from "../gpu/device.js";
+import { waitedMs } from "../gpu/wait.js";
 import { randomSource } from "../model/random_source.js";
 import { folderSource, type ModelSource } from "../model/source.js";
 import { RandomSource } from "../program/random.js";
 import { fitMemory, type RunShape } from "./memory.js";
 import { geometryShape, shapeOf } from "./plan.js";
 import { readModel } from "./prepare.js";
-import { productShare, profiled, type StepProfile } from "./profile.js";
+import { measureOverheads } from "./efficiency.js";
+import { median } from "./median.js";
+import { dispatchCount, productShare, profiled, type StepProfile } from "./profile.js";
 import type { SessionRun } from "./prepare.js";
 import { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
@@ -41,6 +44,14 @@ export interface Throughput {
   readonly tokensPerSecond: number;
   /** Of the time of all calls of one more step, timed one by one. */
   readonly productShare: number;
+  /** Time that its products would take alone over the time of the step (`efficiency.ts`). */
+  readonly stepEfficiency: number;
+  /** Of a step. */
+  readonly dispatches: number;
+  /** Time of as many empty dispatches over the time of the step. */
+  readonly dispatchShare: number;
+  /** Median time of a step in which the host worked and did not wait for the GPU. */
+  readonly hostMs: number;
   /** Of the last timed step. */
   readonly loss: number;
   readonly gradNorm: number;
@@ -63,16 +74,10 @@ interface Planned {
 interface Side extends Planned {
   readonly session: TrainingSession;
   readonly times: number[];
+  readonly hostTimes: number[];
   step: number;
   loss: number;
   gradNorm: number;
-}
-
-/** Middle value; the mean of the two in the middle of an even number. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const half = sorted.length / 2;
-  return ((sorted[Math.ceil(half) - 1] ?? NaN) + (sorted[Math.floor(half)] ?? NaN)) / 2;
 }
 
 /** Measures every method of a case. @throws QdoraError where it does not fit the limit */
@@ -136,16 +141,18 @@ async function measureGroup(
       const source: ModelSource =
         geometry === undefined ? folderSource(settings.model) : randomSource(settings.seed);
       const session = await TrainingSession.open(run, gpu, say, () => undefined, { source });
-      sides.push({ method, run, session, times: [], step: 0, loss: NaN, gradNorm: NaN });
+      sides.push({ method, run, session, times: [], hostTimes: [], step: 0, loss: NaN, gradNorm: NaN });
     }
     const batch = randomBatch(settings, group[0]?.run.arch.vocab ?? 1);
     for (const side of sides) await takeStep(side, batch);
     for (let round = 0; round < steps; round++) {
       for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
         await side.session.executor.idle();
-        const began = performance.now();
+        const [began, waitedBefore] = [performance.now(), waitedMs()];
         await takeStep(side, batch);
-        side.times.push(performance.now() - began);
+        const ms = performance.now() - began;
+        side.times.push(ms);
+        side.hostTimes.push(ms - (waitedMs() - waitedBefore));
       }
     }
     const measured = [];
@@ -182,16 +189,24 @@ async function summary(
   side: Side,
   batch: MicroBatch,
 ): Promise<Omit<Throughput, "timeOverLora" | "interleaved">> {
-  const { method, loss, gradNorm, times, run } = side;
+  const { method, loss, gradNorm, times, hostTimes, run, session } = side;
   const stepSeconds = median(times) / 1000;
   const work = (): Promise<void> => takeStep(side, batch);
-  const { profile } = await profiled(side.session.executor, side.step + 1, work);
+  const { profile } = await profiled(session.executor, side.step + 1, work);
+  const step = run.programs.filter(({ name }) => name !== "evaluation");
+  const { gpu } = session.executor;
+  const { productMs, emptyDispatchMs } = await measureOverheads(gpu, step, session.variants);
+  const dispatches = dispatchCount(profile.calls);
   return {
     method,
     tokens: batch.tokens,
     stepSeconds,
     tokensPerSecond: batch.tokens / stepSeconds,
     productShare: productShare(profile.calls),
+    stepEfficiency: productMs / 1000 / stepSeconds,
+    dispatches,
+    dispatchShare: (dispatches * emptyDispatchMs) / 1000 / stepSeconds,
+    hostMs: median(hostTimes),
     loss,
     gradNorm,
     planBytes: run.plan.totalBytes,

@@ -113,6 +113,10 @@ it("measures tokens per second of the tiny model, method against method", async 
     expect(line["gradNorm"]).toBeGreaterThan(0);
     expect(line["productShare"]).toBeGreaterThan(0);
     expect(line["productShare"]).toBeLessThan(1);
+    for (const name of ["stepEfficiency", "dispatchShare", "hostMs", "dispatches"])
+      expect(line[name], name).toBeGreaterThan(0);
+    expect(Number.isInteger(line["dispatches"])).toBe(true);
+    expect(Number(line["hostMs"])).toBeLessThan(1000 * Number(line["stepSeconds"]));
     const peak = Number(line["productPeakFlops"]);
     expect(Number(line["tokensPerSecondPerTeraflop"])).toBeCloseTo(
       Number(line["tokensPerSecond"]) / (peak / 1e12),
