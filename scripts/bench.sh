@@ -1,10 +1,10 @@
 #!/bin/sh
-# `npm run bench:kernels`, `bench:dora`, `bench:load`, `bench:data` and `bench:peers`: installs, builds and runs a benchmark with a GPU. Arguments after its name go to it.
+# `npm run bench:kernels`, `bench:dora`, `bench:load` and so on: installs, builds and runs a benchmark with a GPU. Arguments after its name go to it.
 set -eu
 cd "$(dirname -- "$0")/.."
 name=$1
 shift
-if [ "$name" = dora ] || { [ "$name" = peers ] && [ -n "${QDORA_PEFT_PYTHON:-}" ]; }; then
+if [ "$name" = dora ] || [ "$name" = precision ] || { [ "$name" = peers ] && [ -n "${QDORA_PEFT_PYTHON:-}" ]; }; then
   QDORA_SMOLLM2=$(sh scripts/real-model.sh)
   export QDORA_SMOLLM2
 fi

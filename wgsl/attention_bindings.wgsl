@@ -13,8 +13,8 @@ struct Sizes {
   scale: f32,
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
-#if BF16
-@group(0) @binding(1) var<storage, read> q: array<vec2u>; // [N, HEADS, D / 4] four bf16
+#if BLOCKS
+@group(0) @binding(1) var<storage, read> q: array<vec2u>; // [N, HEADS, D / 4] blocks of four
 @group(0) @binding(2) var<storage, read> k: array<vec2u>; // [rows, KV_HEADS, D / 4]
 @group(0) @binding(3) var<storage, read> v: array<vec2u>; // [rows, KV_HEADS, D / 4]
 #elif VEC4
@@ -28,8 +28,8 @@ struct Sizes {
 #endif
 @group(0) @binding(4) var<storage, read> spans: array<vec2u>; // [rows] start and end of the row's sequence
 #if BACKWARD
-#if BF16
-@group(0) @binding(5) var<storage, read> d_o: array<vec2u>; // [N, HEADS, D / 4] four bf16
+#if BLOCKS
+@group(0) @binding(5) var<storage, read> d_o: array<vec2u>; // [N, HEADS, D / 4] blocks of four
 #elif VEC4
 @group(0) @binding(5) var<storage, read> d_o: array<vec4f>; // [N, HEADS, D / 4]
 #else
@@ -51,23 +51,21 @@ fn last_query(row: u32) -> u32 {
   return select(end, min(end, row + sizes.window), sizes.window > 0u);
 }
 #endif
-#if BF16
+#if BLOCKS
 
-fn unpack(words: vec2u) -> vec4f {
-  return bitcast<vec4f>(vec4u(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
-}
+#include "block_float.wgsl"
 fn q_quad(i: u32) -> vec4f {
-  return unpack(q[i]);
+  return unpack_block(q[i]);
 }
 fn k_quad(i: u32) -> vec4f {
-  return unpack(k[i]);
+  return unpack_block(k[i]);
 }
 fn v_quad(i: u32) -> vec4f {
-  return unpack(v[i]);
+  return unpack_block(v[i]);
 }
 #if BACKWARD
 fn d_o_quad(i: u32) -> vec4f {
-  return unpack(d_o[i]);
+  return unpack_block(d_o[i]);
 }
 #endif
 #elif VEC4

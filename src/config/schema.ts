@@ -154,7 +154,7 @@ export const KEYS = {
   }),
   compute_dtype: base({
     ...choice("f32", "f16", "auto"),
-    help: "f32 is exact; auto keeps activations that wait in bf16 and computes in f32; f16 also multiplies by the frozen weights in f16, on GPUs with matrix units (tensor cores)",
+    help: "f32 is exact; auto keeps activations that wait in 16 bits (block floating point) and computes in f32; f16 also multiplies by the frozen weights in f16, on GPUs with matrix units (tensor cores)",
     fallback: "auto",
   }),
 
@@ -301,7 +301,7 @@ export const KEYS = {
   }),
   checkpoint_dtype: machine({
     ...choice("auto", "f32", "bf16"),
-    help: "type of the layer inputs that wait for backward; auto: bf16 with gradient_checkpointing full, except under compute_dtype f32",
+    help: "type of the layer inputs that wait for backward; auto: bfp16 (block floating point, 16 bits a value) with gradient_checkpointing full, except under compute_dtype f32",
     fallback: "auto",
   }),
   checkpoint_place: machine({

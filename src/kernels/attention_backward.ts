@@ -150,7 +150,7 @@ function backwardCall(
 
 /**
  * Gradient of the queries; inputs as in forward: N queries that start at stream row `queryRow`, keys from row 0 on.
- * @param t.d_o [N, heads * headDim], f32 or bf16 as q, k and v
+ * @param t.d_o [N, heads * headDim], f32 or bfp16 as q, k and v
  * @param t.statistics [N, heads, 2] f32 of `callAttentionDelta`
  * @param t.d_q [N, heads * headDim] f32, overwritten
  */

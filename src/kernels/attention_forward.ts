@@ -68,7 +68,7 @@ export const attentionForward: Kernel = {
 /**
  * Query t sits at stream row queryRow + t and sees the keys j of its sequence with j <= queryRow + t, with a window only
  * the last `window` of them. Query head h reads key and value head floor(h / (heads / kvHeads)).
- * @param t.q [N, heads * headDim] f32, or q, k and v all bf16 (headDim a multiple of 4)
+ * @param t.q [N, heads * headDim] f32, or q, k and v all bfp16 (headDim a multiple of 4)
  * @param t.k [rows, kvHeads * headDim], rows >= queryRow + N; t.v like it
  * @param t.spans [rows, 2] u32: start and end (exclusive) of the sequence of each stream row
  * @param t.o [N, heads * headDim] f32, overwritten
@@ -106,10 +106,10 @@ export function callAttentionForward(
   };
 }
 
-/** What attention kernels are specialised for: heads, and whether q, k and v are f32 or bf16. */
+/** What attention kernels are specialised for: heads, and whether q, k and v are f32 or bfp16. */
 export function attentionOptions(
   s: { readonly heads: number; readonly kvHeads: number; readonly headDim: number },
   k: Tensor | undefined,
 ): Defines {
-  return { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim, BF16: k?.dtype === "bf16" };
+  return { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim, BLOCKS: k?.dtype === "bfp16" };
 }

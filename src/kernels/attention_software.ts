@@ -49,6 +49,6 @@ export function softwareAttention(file: string, rowsOf: (call: Call) => number, 
 export const groupedQueries = (call: Call): number =>
   (size(call, "N") * option(call, "HEADS")) / option(call, "KV_HEADS");
 
-/** bf16 is read four values at a time. */
+/** Blocks are read four values at a time. */
 export const readableHeads = (call: Call): boolean =>
-  option(call, "BF16") === 0 || option(call, "HEAD_DIM") % 4 === 0;
+  option(call, "BLOCKS") === 0 || option(call, "HEAD_DIM") % 4 === 0;

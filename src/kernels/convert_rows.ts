@@ -1,8 +1,10 @@
-/** Copies between storage types: activations that wait are kept in bf16, what kernels work on is f32. */
-import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.js";
+/** Copies between storage types: activations that wait are kept in 16 bits, what kernels work on is f32. */
+import { bound, grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
 
 const LANES = 64;
+
+const inBlocks = (call: Call): boolean => option(call, "BLOCKS") === 1;
 
 export const convertRows: Kernel = {
   name: "convert_rows",
@@ -11,9 +13,16 @@ export const convertRows: Kernel = {
     {
       name: "pair",
       file: "convert_rows.wgsl",
-      accepts: () => true,
+      accepts: (call) => !inBlocks(call),
       defines: (call) => ({ ...call.options, LANES }),
       grid: (call) => grid1d(Math.ceil(size(call, "count") / 2 / LANES)),
+    },
+    {
+      name: "block",
+      file: "convert_block_rows.wgsl",
+      accepts: inBlocks,
+      defines: (call) => ({ PACK: option(call, "PACK"), LANES }),
+      grid: (call) => grid1d(Math.ceil(size(call, "count") / 4 / LANES)),
     },
   ],
   twin(memory, call) {
@@ -25,9 +34,9 @@ export const convertRows: Kernel = {
 
 /**
  * y = x for the first N rows.
- * @param t.x [rows, width] f32 or bf16
- * @param t.y [rows, width] f32 or bf16, overwritten
- * @param s.width values of a row; N * width is even
+ * @param t.x [rows, width] f32, bf16 or bfp16
+ * @param t.y [rows, width] f32, bf16 or bfp16, overwritten; one of both is f32 where the other is bfp16
+ * @param s.width values of a row; N * width is even, width a multiple of 4 where bfp16 is
  */
 export function callConvertRows(
   label: string,
@@ -35,13 +44,18 @@ export function callConvertRows(
   s: { readonly N: number; readonly width: number },
 ): Call {
   const count = s.N * s.width;
-  if (count % 2 !== 0 || count > elementCount(t.x) || count > elementCount(t.y))
+  const toBlocks = t.y.dtype === "bfp16";
+  const blocks = toBlocks || t.x.dtype === "bfp16";
+  const fits = blocks ? s.width % 4 === 0 && (toBlocks ? t.x : t.y).dtype === "f32" : count % 2 === 0;
+  if (!fits || count > elementCount(t.x) || count > elementCount(t.y))
     throw new Error(`${label}: cannot convert ${count} values`);
   return {
     kernel: convertRows,
     label,
     tensors: { ...t },
     sizes: { count },
-    options: { FROM_BF16: t.x.dtype === "bf16", TO_BF16: t.y.dtype === "bf16" },
+    options: blocks
+      ? { BLOCKS: true, PACK: toBlocks }
+      : { FROM_BF16: t.x.dtype === "bf16", TO_BF16: t.y.dtype === "bf16" },
   };
 }

@@ -8,7 +8,7 @@ import { rowsOf, tensor, type Tensor } from "../program/tensor.js";
 import { callDownload, callUpload } from "../program/transfer.js";
 import type { Architecture } from "./config.js";
 
-export type ActivationType = "f32" | "bf16";
+export type ActivationType = "f32" | "bf16" | "bfp16";
 
 /** How activations are stored between the calls that make and use them, and what products may round. */
 export interface StreamStorage {

@@ -2,25 +2,33 @@
  * The reference reader: runs a program with the kernels' f64 twins on the CPU, rounding at each store to the tensor's
  * dtype. Slow and plain; tests compare whole training steps with it where there is no GPU.
  */
+import { packBlocks, unpackBlocks } from "../quant/block_float.js";
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../formats/floats.js";
 import { size, type Call, type NumberArray, type Program } from "./kernel.js";
-import { elementCount, type Tensor } from "./tensor.js";
+import { elementCount, type DType, type Tensor } from "./tensor.js";
+
+/** Between f32 and the types whose elements are 16 bits each. */
+const PACKED: Partial<
+  Record<DType, { unpack(bits: Uint16Array): Float32Array; pack(values: Float32Array): Uint16Array }>
+> = {
+  bf16: { unpack: (bits) => bf16ToF32(bits), pack: f32ToBf16 },
+  f16: { unpack: (bits) => f16ToF32(bits), pack: f32ToF16 },
+  bfp16: { unpack: unpackBlocks, pack: packBlocks },
+};
 
 /** Host memory by tensor name. Arena members share one array, so that an optimizer call sees the whole arena. */
 export class ReferenceMemory {
   readonly #arrays = new Map<string, NumberArray>();
   readonly #packed = new Map<string, Uint16Array>();
 
-  /** The live array of a tensor: its elements in f32, u32, i32 or bytes. bf16 and f16 give a decoded copy. */
+  /** The live array of a tensor: its elements in f32, u32, i32 or bytes. Packed types give a decoded copy. */
   array(t: Tensor): NumberArray {
-    if (t.view && t.dtype !== "bf16" && t.dtype !== "f16") {
+    const packed = PACKED[t.dtype];
+    if (packed) return packed.unpack(this.#bits(t));
+    if (t.view) {
       const whole = this.array(t.view.base);
       const start = t.view.offsetBytes / whole.BYTES_PER_ELEMENT;
       return whole.subarray(start, start + elementCount(t));
-    }
-    if (t.dtype === "bf16" || t.dtype === "f16") {
-      const bits = this.#bits(t);
-      return t.dtype === "bf16" ? bf16ToF32(bits) : f16ToF32(bits);
     }
     if (t.arena) {
       const whole = this.#own(t.arena.name, t.arena.bytes / 4, "f32");
@@ -32,16 +40,15 @@ export class ReferenceMemory {
 
   /** Stores a twin's results: only packed dtypes need it, the others were written in place. */
   store(t: Tensor, values: NumberArray): void {
-    if (t.dtype !== "bf16" && t.dtype !== "f16") return;
-    const f32 = values instanceof Float32Array ? values : Float32Array.from(values);
-    this.#bits(t).set(t.dtype === "bf16" ? f32ToBf16(f32) : f32ToF16(f32));
+    const packed = PACKED[t.dtype];
+    if (!packed) return;
+    this.#bits(t).set(packed.pack(values instanceof Float32Array ? values : Float32Array.from(values)));
   }
 
   /** Sets a tensor, from `offsetBytes` on, from the bytes that the executor would upload (padding at the end is left out). */
   load(t: Tensor, bytes: Uint8Array, offsetBytes = 0): void {
     const copy = bytes.slice();
-    const isPacked = t.dtype === "bf16" || t.dtype === "f16";
-    const target = isPacked ? this.#bits(t) : this.array(t);
+    const target = PACKED[t.dtype] ? this.#bits(t) : this.array(t);
     const make = {
       f32: Float32Array,
       u32: Uint32Array,
@@ -49,6 +56,7 @@ export class ReferenceMemory {
       u8: Uint8Array,
       bf16: Uint16Array,
       f16: Uint16Array,
+      bfp16: Uint16Array,
     }[t.dtype];
     const at = offsetBytes / make.BYTES_PER_ELEMENT;
     target.set(new make(copy.buffer).subarray(0, target.length - at), at);
@@ -56,7 +64,7 @@ export class ReferenceMemory {
 
   /** The first bytes of a tensor, as the executor would read them back. */
   bytes(t: Tensor, count: number): Uint8Array {
-    const elements = t.dtype === "bf16" || t.dtype === "f16" ? this.#bits(t) : this.array(t);
+    const elements = PACKED[t.dtype] ? this.#bits(t) : this.array(t);
     return new Uint8Array(elements.buffer, elements.byteOffset, count).slice();
   }
 
@@ -70,10 +78,18 @@ export class ReferenceMemory {
     return bits;
   }
 
-  #own(name: string, count: number, dtype: "f32" | "u32" | "i32" | "u8"): NumberArray {
+  #own(name: string, count: number, dtype: DType): NumberArray {
     let array = this.#arrays.get(name);
     if (!array) {
-      array = new { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array }[dtype](count);
+      const make =
+        dtype === "u32"
+          ? Uint32Array
+          : dtype === "i32"
+            ? Int32Array
+            : dtype === "u8"
+              ? Uint8Array
+              : Float32Array;
+      array = new make(count);
       this.#arrays.set(name, array);
     }
     return array;

@@ -1,7 +1,7 @@
 /** Tensors as descriptions: a name, a shape, a dtype and a kind. No memory is behind them until a plan is made. */
 
-/** How elements are stored. `bf16` and `f16` are packed two to a u32, `u8` four to a u32. */
-export type DType = "f32" | "u32" | "i32" | "bf16" | "f16" | "u8";
+/** How elements are stored. `bf16` and `f16` are packed two to a u32, `bfp16` (quant/block_float.ts) four to two, `u8` four to one. */
+export type DType = "f32" | "u32" | "i32" | "bf16" | "f16" | "bfp16" | "u8";
 
 /** The class of memory a tensor belongs to: what `qdora plan` prints and the ledger counts. */
 export type Kind =
@@ -39,7 +39,7 @@ export interface Tensor {
   readonly view?: { readonly base: Tensor; readonly offsetBytes: number };
 }
 
-const BITS: Record<DType, number> = { f32: 32, u32: 32, i32: 32, bf16: 16, f16: 16, u8: 8 };
+const BITS: Record<DType, number> = { f32: 32, u32: 32, i32: 32, bf16: 16, f16: 16, bfp16: 16, u8: 8 };
 
 /** Kinds that live only between their first write and their last read, and share slots. */
 const TRANSIENT: ReadonlySet<Kind> = new Set<Kind>(["workspace", "logits"]);

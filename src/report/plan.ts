@@ -72,7 +72,7 @@ function choicesText({ shape, run, config }: PlanReport): string {
     shape.capacity > storage.chunk ? `chunks of ${storage.chunk} tokens` : "",
     storage.hostEmbedding ? "embedding rows from the host" : "",
     streamed > 0 ? `${streamed} of ${shape.arch.layers} layers streamed from ${config.layer_cache}` : "",
-    config.use_dora && storage.checkpoint === "bf16"
+    config.use_dora && storage.checkpoint !== "f32"
       ? config.gradient_checkpointing === "full"
         ? "down_proj is computed again for its magnitude"
         : "o_proj and down_proj are computed again for their magnitudes"

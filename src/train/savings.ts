@@ -34,7 +34,7 @@ const CHANGES: readonly Change[] = [
   },
   {
     change: "--compute-dtype auto",
-    cost: "no time; activations that wait are rounded to bf16",
+    cost: "no time; activations that wait are rounded to 16 bits",
     isOpen: (s) => s.compute_dtype === "f32",
     apply: (s) => ({ ...s, compute_dtype: "auto" }),
   },

@@ -19,6 +19,7 @@ const STORED: Readonly<Record<DType, { readonly dtype: Dtype; readonly bytes: nu
   i32: { dtype: "I32", bytes: 4 },
   bf16: { dtype: "BF16", bytes: 2 },
   f16: { dtype: "F16", bytes: 2 },
+  bfp16: { dtype: "U16", bytes: 2 },
   u8: { dtype: "U8", bytes: 1 },
 };
 

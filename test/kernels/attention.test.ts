@@ -8,7 +8,7 @@ import {
   callAttentionForward,
 } from "../../src/kernels/attention.js";
 import type { Call, NumberArray } from "../../src/program/kernel.js";
-import { bf16ToF32, f32ToBf16 } from "../../src/formats/floats.js";
+import { packBlocks, unpackBlocks } from "../../src/quant/block_float.js";
 import type { DType } from "../../src/program/tensor.js";
 import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
 
@@ -28,7 +28,7 @@ interface Case {
   /** Rows of q and the caches past those that are used. */
   readonly spare?: number;
   /** How q, k and v are stored. */
-  readonly stored?: "bf16";
+  readonly stored?: "bfp16";
 }
 
 const CASES: readonly Case[] = [
@@ -43,8 +43,8 @@ const CASES: readonly Case[] = [
   { lengths: [130], heads: 9, kvHeads: 3, headDim: 64, window: 0 },
   { lengths: [100, 1, 29], heads: 3, kvHeads: 1, headDim: 64, window: 5 },
   { lengths: [33, 7], heads: 2, kvHeads: 1, headDim: 256, window: 0 },
-  { lengths: [7, 1, 25], heads: 4, kvHeads: 2, headDim: 64, window: 0, stored: "bf16" },
-  { lengths: [40], heads: 2, kvHeads: 1, headDim: 80, window: 5, spare: 3, stored: "bf16" },
+  { lengths: [7, 1, 25], heads: 4, kvHeads: 2, headDim: 64, window: 0, stored: "bfp16" },
+  { lengths: [40], heads: 2, kvHeads: 1, headDim: 80, window: 5, spare: 3, stored: "bfp16" },
 ];
 
 /** Queries behind a filled cache that is longer than what is used. */
@@ -55,7 +55,7 @@ const CACHED: readonly Case[] = [
   { lengths: [150], heads: 3, kvHeads: 1, headDim: 256, window: 130, queryRow: 147, spare: 5 },
   { lengths: [70], heads: 3, kvHeads: 1, headDim: 64, window: 0, queryRow: 37, spare: 20 },
   { lengths: [90], heads: 2, kvHeads: 1, headDim: 32, window: 5, queryRow: 80, spare: 1 },
-  { lengths: [70, 30], heads: 4, kvHeads: 2, headDim: 64, window: 0, queryRow: 64, stored: "bf16" },
+  { lengths: [70, 30], heads: 4, kvHeads: 2, headDim: 64, window: 0, queryRow: 64, stored: "bfp16" },
 ];
 
 const describeCase = (c: Case): string => {
@@ -76,7 +76,7 @@ function spansOf(lengths: readonly number[], spare: number): Uint32Array {
   return Uint32Array.from(spans);
 }
 
-/** What bf16 cases store packed. Delta reads the gradient in f32. */
+/** What bfp16 cases store packed. Delta reads the gradient in f32. */
 const STORED = ["q", "k", "v", "d_o"];
 
 type Data = Record<string, Float32Array | Float64Array | Uint32Array>;
@@ -106,8 +106,8 @@ function inputs(c: Case): {
     d_v: randomF32(rows * kvHeads * D, 10),
   };
   const { stored = "f32" } = c;
-  if (stored === "bf16")
-    for (const name of STORED) data[name] = bf16ToF32(f32ToBf16(data[name] as Float32Array));
+  if (stored === "bfp16")
+    for (const name of STORED) data[name] = unpackBlocks(packBlocks(data[name] as Float32Array));
   const wide = (name: string, dtype: DType = "f32") => given(name, [capacity, heads * D], dtype);
   const narrow = (name: string, dtype: DType = "f32") => given(name, [rows, kvHeads * D], dtype);
   const [q, k, v] = [wide("q", stored), narrow("k", stored), narrow("v", stored)];
@@ -134,8 +134,8 @@ function inputs(c: Case): {
 
 /** The data as it is uploaded. */
 function uploaded(c: Case, data: Data): Record<string, ArrayBufferView> {
-  if (c.stored !== "bf16") return data;
-  const packed = STORED.map((name) => [name, f32ToBf16(data[name] as Float32Array)] as const);
+  if (c.stored !== "bfp16") return data;
+  const packed = STORED.map((name) => [name, packBlocks(data[name] as Float32Array)] as const);
   return { ...data, ...Object.fromEntries(packed) };
 }
 

@@ -1,0 +1,118 @@
+// Every compute_dtype against f32: the curve of training losses and the held-out loss of whole runs (NF4, DoRA), by the command line.
+// usage: npm run bench:precision [-- --model FOLDER] [--data FILE] [--steps 100] [--length 128] [--rows 1] [--accumulation 1] [--held-out 4] [--dtypes auto,f16] [--json]   (the model: SmolLM2-135M of `npm run test:real`)
+// On a software GPU f16 is forced onto its matrices, where it takes ten times as long as f32: half an hour on two cores.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { openGpu } from "../dist/gpu/device.js";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const DTYPES = ["auto", "f16"];
+
+const { values: flags } = parseArgs({
+  options: {
+    model: { type: "string", default: process.env.QDORA_SMOLLM2 ?? "" },
+    data: { type: "string" },
+    steps: { type: "string", default: "100" },
+    length: { type: "string", default: "128" },
+    rows: { type: "string", default: "1" },
+    accumulation: { type: "string", default: "1" },
+    "held-out": { type: "string", default: "4" },
+    dtypes: { type: "string", default: DTYPES.join() },
+    json: { type: "boolean", default: false },
+  },
+});
+
+function refuse(fact, hint) {
+  console.error(`error: bench:precision: ${fact}\nhint: ${hint}`);
+  process.exit(2);
+}
+
+if (flags.model === "") refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
+const own = join(flags.model, "demo", "train.jsonl");
+const data = flags.data ?? (existsSync(own) ? own : here("../test/fixtures/smollm2/messages.jsonl"));
+const dtypes = flags.dtypes.split(",");
+const unknown = dtypes.find((name) => !DTYPES.includes(name));
+if (unknown !== undefined) refuse(`--dtypes has ${unknown}`, `choose from ${DTYPES.join(", ")}`);
+for (const name of ["steps", "length", "rows", "accumulation", "held-out"])
+  if (!/^[1-9]\d*$/.test(flags[name])) refuse(`--${name} is ${flags[name]}`, "give a whole number from 1 on");
+
+const gpu = await openGpu();
+const { name: adapter, isSoftware, matrixShapes } = gpu.traits;
+await gpu.destroy();
+if (dtypes.includes("f16") && matrixShapes.length === 0)
+  refuse(`${adapter} has no matrix units`, "leave f16 out: --dtypes auto");
+
+function train(dtype) {
+  const folder = mkdtempSync(join(tmpdir(), "qdora-bench-"));
+  const settings = {
+    model: flags.model,
+    data,
+    "output-dir": folder,
+    "compute-dtype": dtype,
+    "max-steps": flags.steps,
+    "max-seq-length": flags.length,
+    "batch-size": flags.rows,
+    "gradient-accumulation-steps": flags.accumulation,
+    "val-size": flags["held-out"],
+    tune: "off",
+  };
+  const args = Object.entries(settings).flatMap(([key, value]) => [`--${key}`, value]);
+  // A software GPU has matrices that nothing would choose: they are slower there than its own way.
+  const env = dtype === "f16" && isSoftware ? { ...process.env, QDORA_VARIANT: "matrix" } : process.env;
+  console.error(`${dtype}: ${flags.steps} steps`);
+  const run = spawnSync(process.execPath, [here("../dist/cli.js"), "finetune", ...args], {
+    encoding: "utf8",
+    env,
+  });
+  if (run.status !== 0) {
+    console.error(run.stderr);
+    process.exit(1);
+  }
+  const lines = readFileSync(join(folder, "metrics.jsonl"), "utf8").trim().split("\n").map(JSON.parse);
+  rmSync(folder, { recursive: true });
+  const steps = lines.filter((line) => line.loss !== undefined);
+  return {
+    dtype,
+    losses: steps.map((line) => line.loss),
+    held: lines.findLast((line) => line.eval_loss !== undefined)?.eval_loss,
+    bytes: steps[0].gpu_bytes,
+  };
+}
+
+const exact = train("f32");
+const percent = (got, want) => 100 * Math.abs(got / want - 1);
+const rows = dtypes.map((dtype) => {
+  const run = train(dtype);
+  const differences = run.losses.map((loss, i) => percent(loss, exact.losses[i]));
+  const largest = Math.max(...differences);
+  return {
+    dtype,
+    first: differences[0],
+    median: differences.toSorted((a, b) => a - b)[Math.floor(differences.length / 2)],
+    largest,
+    step: differences.indexOf(largest) + 1,
+    heldOut: percent(run.held, exact.held),
+    gpuBytes: run.bytes,
+  };
+});
+
+if (flags.json) {
+  console.log(JSON.stringify({ adapter, f32: { ...exact }, rows }));
+} else {
+  const shape = `${flags.steps} steps of ${flags.rows} x ${flags.length} tokens x ${flags.accumulation}`;
+  console.log(
+    `${adapter}; ${shape}; f32: loss ${exact.losses[0]} to ${exact.losses.at(-1)}, held-out ${exact.held}\n`,
+  );
+  console.log(
+    "| compute_dtype | first loss off by | median | largest (step) | held-out loss off by | GPU bytes |",
+  );
+  console.log("| --- | --- | --- | --- | --- | --- |");
+  for (const r of rows)
+    console.log(
+      `| ${r.dtype} | ${r.first.toFixed(4)} % | ${r.median.toFixed(4)} % | ${r.largest.toFixed(4)} % (${r.step}) | ${r.heldOut.toFixed(4)} % | ${r.gpuBytes} |`,
+    );
+}

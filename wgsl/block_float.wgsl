@@ -1,0 +1,8 @@
+// Block floating point, 16 bits a value: four values as whole numbers of 14 bits that share a power of two (8 bits).
+// Words: m0 (14), m1 (14), low half of the exponent (4) | m2 (14), m3 (14), its high half (4).
+fn unpack_block(words: vec2u) -> vec4f {
+  let scale = bitcast<f32>(((words.x & 15u) << 23u) | ((words.y & 15u) << 27u));
+  // Numbers stay at the top of their words: multiples of 2^18, which f32 holds exactly.
+  let tops = vec4u(words.x, words.x << 14u, words.y, words.y << 14u) & vec4u(0xfffc0000u);
+  return vec4f(bitcast<vec4i>(tops)) * scale;
+}
