@@ -1,8 +1,10 @@
-// GFLOP/s of the products with frozen weights in every variant, and their share of the best f32 product of the same shape.
+// GFLOP/s of the products with frozen weights in every variant, their share of the best f32 product of the same shape, and the ratios
+// that the products are held to.
 // usage: scripts/with-gpu.sh node bench/kernels.mjs [--json] [--rounds N] [--tokens N,N] [--only PATTERN]   (after npm run build)
 import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
 import { callProductBackward, callProductForward } from "../dist/kernels/product.js";
+import { tileVariant } from "../dist/kernels/product_tile.js";
 import { doubleQuantLayout } from "../dist/kernels/weight.js";
 import { acceptedVariants, Executor } from "../dist/program/executor.js";
 import { planMemory } from "../dist/program/planner.js";
@@ -30,6 +32,21 @@ const RANK = 16;
 const FEWEST_BACKWARD_TOKENS = 8;
 /** Work of one timed run: long against the polling of the queue. */
 const RUN_MS = 50;
+
+/** What the f32 products are compared with: 8 x 8 sums in registers on every adapter. */
+const PLAIN_TILE = {
+  ...tileVariant,
+  name: "8x8 tile",
+  defines: (call, traits) => ({ ...tileVariant.defines(call, traits), ROW_QUADS: 2 }),
+};
+
+/** All variants that the adapter takes, and the plain tile for f32. */
+function variants({ product, call }, gpu) {
+  const accepted = acceptedVariants(call, gpu);
+  return product === "f32 forward" && call.sizes.N >= FEWEST_BACKWARD_TOKENS
+    ? [...accepted, PLAIN_TILE]
+    : accepted;
+}
 
 const given = (name, shape, dtype = "f32") => tensor(name, shape, dtype, "cache");
 
@@ -135,7 +152,7 @@ async function measure(gpu, N, shape) {
   for (const p of products(N, shape).filter((each) =>
     `${each.product} ${shape.join("->")}`.includes(flags.only),
   )) {
-    for (const variant of acceptedVariants(p.call, gpu)) prepared.push(await prepare(gpu, p, variant));
+    for (const variant of variants(p, gpu)) prepared.push(await prepare(gpu, p, variant));
   }
   for (let round = 0; round < Number(flags.rounds); round++)
     for (const p of prepared) p.ms = Math.min(p.ms, await p.time());
@@ -151,6 +168,39 @@ async function measure(gpu, N, shape) {
     gigabytesPerSecond: p.bytes / p.ms / 1e6,
     shareOfBestF32: bestF32 > 0 ? gflops(p) / bestF32 : null,
   }));
+}
+
+const geometricMean = (values) => Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length);
+
+/** What the products are held to, each ratio a geometric mean over the shapes. */
+const TARGETS = [
+  { name: "NF4 forward / best f32", least: 1, over: ["nf4 forward"], under: ["f32 forward", "f32 dX"] },
+  { name: "NF4 dX / NF4 forward", least: 0.95, over: ["nf4 dX"], under: ["nf4 forward"] },
+  {
+    name: "best f32 / plain 8x8 register tile",
+    least: 3,
+    over: ["f32 forward", "f32 dX"],
+    under: ["f32 forward 8x8 tile"],
+  },
+];
+
+/** The targets' ratios at each number of tokens that was measured with every shape. */
+function ratios(rows) {
+  const best = (tokens, shape, names) =>
+    Math.max(
+      ...rows
+        .filter((r) => r.tokens === tokens && r.shape === shape)
+        .filter((r) => names.includes(r.product) || names.includes(`${r.product} ${r.variant}`))
+        .map((r) => r.gflops),
+    );
+  return [...new Set(rows.map((r) => r.tokens))].flatMap((tokens) =>
+    TARGETS.flatMap(({ name, least, over, under }) => {
+      const each = SHAPES.map((shape) => shape.join("->")).map(
+        (shape) => best(tokens, shape, over) / best(tokens, shape, under),
+      );
+      return each.every(Number.isFinite) ? [{ name, tokens, least, ratio: geometricMean(each), each }] : [];
+    }),
+  );
 }
 
 const gpu = await openGpu();
@@ -171,5 +221,18 @@ for (const N of flags.tokens.split(",").map(Number)) {
     }
   }
 }
-if (flags.json) console.log(JSON.stringify({ adapter: gpu.traits.name, rounds: Number(flags.rounds), rows }));
+const found = ratios(rows);
+if (flags.json)
+  console.log(
+    JSON.stringify({ adapter: gpu.traits.name, rounds: Number(flags.rounds), rows, ratios: found }),
+  );
+else {
+  console.log(
+    "\nRatios, geometric mean of the shapes (each shape); targets are for a software adapter, 512 tokens\n",
+  );
+  for (const { name, tokens, least, ratio, each } of found)
+    console.log(
+      `- ${name}, ${tokens} tokens: ${ratio.toFixed(2)} (${each.map((v) => v.toFixed(2)).join(", ")}); at least ${least}`,
+    );
+}
 await gpu.destroy();

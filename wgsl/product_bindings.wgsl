@@ -19,7 +19,13 @@ struct Sizes {
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, xStride]
 #endif
 #if NF4
+#if CODES_VEC4
+@group(0) @binding(2) var<storage, read> codes: array<vec4u>; // [out, in / 32]
+#elif CODES_VEC2
+@group(0) @binding(2) var<storage, read> codes: array<vec2u>; // [out, in / 16]
+#else
 @group(0) @binding(2) var<storage, read> codes: array<u32>; // [out, ceil(in / 8)]
+#endif
 #if DOUBLE
 @group(0) @binding(3) var<storage, read> absmax: array<u32>; // bits of 256 map entries, offset, absmax of absmax; at codesWord [blocks / 4] four codes
 #else

@@ -2,7 +2,8 @@
 // Loads at an address that all lanes share are cheap there and others are not: the tokens' tile is read from workgroup
 // memory at shared addresses, weights are loaded for the S lanes of a subgroup together and then selected by lane.
 // Grid: column tiles, row tiles. For subgroups of exactly S = 4, 8 or 16 lanes with consecutive indices.
-// Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0; forward: rows of W and B of whole vec4.
+// Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0, backward also 16 columns or more per subgroup, as many as divide BLOCK;
+// forward: rows of W and B of whole vec4.
 enable subgroups;
 const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;
@@ -10,7 +11,8 @@ const KT = #{KT}u; // depth of the tokens' tile
 const QUADS = #{KT / 4}u;
 const COLUMNS = #{LANES * COLS}u;
 #include "product_bindings.wgsl"
-var<workgroup> tile: array<vec4f, #{ROWS * KT / 4}>; // [ROWS, QUADS]
+// Two indices: the inner one is a constant where the tile is read, so that only the outer one is checked against the bounds.
+var<workgroup> tile: array<array<vec4f, #{ROWS * UNROLL / 4}>, #{KT / UNROLL}>; // [KT / UNROLL, ROWS, UNROLL / 4]
 #if NF4
 #include "nf4_levels.wgsl"
 #for i in 0..16 / S
@@ -32,8 +34,14 @@ fn level(code: u32) -> f32 {
 }
 #endif
 #if NF4 && BACKWARD
-const BLOCKS = #{Math.ceil(LANES * COLS / BLOCK) + 1}u; // blocks of one row of W that a column tile can touch
-var<workgroup> scales: array<f32, #{KT * (Math.ceil(LANES * COLS / BLOCK) + 1)}>; // [KT, BLOCKS]
+// A subgroup's columns are neighbours in one block: codes of a row come with one load, and they share a scale.
+#let SPREAD = S
+#let WORDS = S * COLS / 8
+#let BLOCKS = LANES * COLS % BLOCK == 0 ? LANES * COLS / BLOCK : Math.ceil(LANES * COLS / BLOCK) + 1
+const BLOCKS = #{BLOCKS}u; // blocks of one row of W that a column tile can touch
+var<workgroup> scales: array<array<array<vec4f, #{UNROLL / 4}>, #{BLOCKS}>, #{KT / UNROLL}>; // [KT / UNROLL, BLOCKS, UNROLL]
+#else
+#let SPREAD = LANES
 #endif
 
 #include "product_rows.wgsl"
@@ -43,7 +51,15 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let tile_row = wg.y * ROWS;
   let tile_column = wg.x * COLUMNS;
   // The broadcast tells the compiler that the subgroup's first column is the same for all its lanes.
+#if NF4 && BACKWARD
+  let first = tile_column + subgroupBroadcastFirst(lane) * #{COLS}u;
+  let scale_block = first / #{BLOCK}u - tile_column / #{BLOCK}u;
+  let codes_row = sizes.M / #{8 * Math.min(WORDS, 4)}u;
+  let codes_column = first / #{8 * Math.min(WORDS, 4)}u;
+  let shift = 4u * ((sid & #{Math.min(S, 8) - 1}u) ^ 1u);
+#else
   let first = tile_column + subgroupBroadcastFirst(lane);
+#endif
 #for l in 0..Math.log2(S)
   let bit#{l} = (sid & #{1 << l}u) != 0u;
 #endfor
@@ -64,7 +80,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #let LOW = 0
 #include "product_software_sum.wgsl"
 #for c in 0..COLS
-  let column#{c} = first + sid + #{c * LANES}u;
+  let column#{c} = first + sid + #{c * SPREAD}u;
   if (column#{c} < sizes.M) {
 #for r in 0..ROWS
     if (tile_row + #{r}u < sizes.N) {

@@ -2,17 +2,8 @@
 #for u in 0..UNROLL
       {
         let row = k + #{u}u;
-#if NF4 && !LOW
-        let column = first + #{c * LANES}u;
-#if S == 16
-        let word = select(codes[(row * sizes.M + column) / 8u], codes[(row * sizes.M + column) / 8u + 1u], bit3);
-        let code = (word >> (4u * ((sid & 7u) ^ 1u))) & 15u;
-#else
-        let code = (codes[(row * sizes.M + column) / 8u] >> (4u * (((column + sid) & 7u) ^ 1u))) & 15u;
-#endif
-        w#{c}_#{u} = level(code) * scales[(row - k0) * BLOCKS + column / #{BLOCK}u - tile_column / #{BLOCK}u];
-#elif (BF16 || F16) && !LOW
-        let at = row * sizes.M + first + #{c * LANES}u;
+#if (BF16 || F16) && !LOW
+        let at = row * sizes.M + first + #{c * SPREAD}u;
 #for i in 0..Math.ceil(S / 8)
         let words#{i} = values[at / 8u + #{i}u];
 #endfor
@@ -31,7 +22,7 @@
 #endif
         w#{c}_#{u} = select(pair.x, pair.y, bit0);
 #else
-        let at = row * sizes.M + first + #{c * LANES}u;
+        let at = row * sizes.M + first + #{c * SPREAD}u;
 #if LOW && !B_VEC4
 #for i in 0..S
         let q0_#{i} = b[at + #{i}u];

@@ -8,15 +8,19 @@
     workgroupBarrier();
     for (var i = lane; i < ROWS * QUADS; i += LANES) {
       let row = tile_row + i / QUADS;
+      let quad = i % QUADS;
+      let at = i / QUADS * #{UNROLL / 4}u + quad % #{UNROLL / 4}u;
 #if LOW
-      tile[i] = load_p(row, k0 + i % QUADS * 4u);
+      tile[quad / #{UNROLL / 4}u][at] = load_p(row, k0 + quad * 4u);
 #else
-      tile[i] = load_x(row, k0 + i % QUADS * 4u);
+      tile[quad / #{UNROLL / 4}u][at] = load_x(row, k0 + quad * 4u);
 #endif
     }
 #if NF4 && BACKWARD && !LOW
     for (var i = lane; i < KT * BLOCKS; i += LANES) {
-      scales[i] = block_scale(((k0 + i / BLOCKS) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS);
+      let row = i / BLOCKS;
+      scales[row / #{UNROLL}u][i % BLOCKS][row % #{UNROLL}u / 4u][row % 4u] =
+        block_scale(((k0 + row) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS);
     }
 #endif
     workgroupBarrier();
@@ -39,16 +43,19 @@
 #for u in 0..UNROLL
       var w#{c}_#{u}: f32;
 #endfor
-#if BACKWARD
+#if BACKWARD && (LOW || !NF4)
 #include "product_software_backward.wgsl"
-#else
+#elif !BACKWARD
 #include "product_software_forward.wgsl"
 #endif
 #endfor
+#if BACKWARD && NF4 && !LOW
+#include "product_software_backward_nf4.wgsl"
+#endif
 #for r in 0..ROWS
 #for h in 0..UNROLL / 4
       {
-        let v = tile[#{r}u * QUADS + step * #{UNROLL / 4}u + #{h}u];
+        let v = tile[step][#{r * UNROLL / 4 + h}u];
 #for c in 0..COLS
         sum#{r}_#{c} = fma(v.x, w#{c}_#{4 * h}, sum#{r}_#{c});
         sum#{r}_#{c} = fma(v.y, w#{c}_#{4 * h + 1}, sum#{r}_#{c});

@@ -118,3 +118,23 @@ export function cyclesPerMultiplyAdd(row, vendor) {
     loop.matrix > 0 ? loop.matrix * matrixMultiplyAdds(loop, defines, subgroup) : loop.multiplyAdds;
   return cycles / (each * INNER_ROUNDS[vendor]);
 }
+
+/** Instructions of a loop per instruction that does its work: what a compile is judged by. */
+const burden = (loop) => (loop ? loop.vector / (loop.matrix || loop.multiplyAdds) : 0);
+
+/**
+ * One pipeline compiled several times, where a compiler's result varies: the worst of each number.
+ * @param rows what each compile gave; the same pipeline in all
+ */
+export function worstCompile(rows) {
+  const most = (name) => Math.max(...rows.map((r) => r[name]));
+  const [{ loop }] = rows.toSorted((a, b) => burden(b.loop) - burden(a.loop));
+  return {
+    ...rows[0],
+    registers: most("registers"),
+    spills: most("spills"),
+    instructions: most("instructions"),
+    cycles: most("cycles"),
+    loop,
+  };
+}

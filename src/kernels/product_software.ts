@@ -9,6 +9,12 @@ import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32, isPacked } f
 /** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
 const KT = 64;
 const LANES = [32, 64, 96, 128, 192, 256];
+const COLUMNS = [1, 2, 3];
+/**
+ * NF4 backward: a subgroup's columns are neighbours whose codes come with one vector load, so their number is a power of two; 48 and
+ * 144 lanes make tiles of 192 and 576 columns. Tiles of 96 and 192 lanes were slower than those of 64 and 128 in every shape.
+ */
+const NEIGHBOURS = { lanes: [32, 48, 64, 128, 144, 256], columns: [2, 4] };
 
 interface Shape {
   readonly LANES: number;
@@ -16,6 +22,8 @@ interface Shape {
   readonly ROWS: number;
   readonly UNROLL: number;
 }
+
+const hasNeighbours = (call: Call): boolean => Boolean(option(call, "BACKWARD") && option(call, "NF4"));
 
 /**
  * The tile with the least estimated work: padded columns cost as much as real ones; fetching weights is shared by the
@@ -28,13 +36,17 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
   // Packed rows of W are the dearest to fetch: they pay for tiles of 64 tokens where those waste none.
   const isTall = isPacked(call) && !isBackward && (N + 63) % 64 >= 32;
   const ROWS = isTall ? 64 : N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
-  // A word of codes or a vector of packed values holds eight terms of a row of W, a vec4 four.
-  const shape = { UNROLL: isBackward || isF32(call) ? 4 : 8, ROWS };
-  let best: Shape = { ...shape, LANES: 32, COLS: 1 };
+  // Each round of the inner loop reads and writes all sums: eight terms a round halve that. A word of codes or a vector of packed
+  // values holds eight terms of a row of W, but a vec4 four.
+  const shape = { UNROLL: !isBackward && isF32(call) ? 4 : 8, ROWS };
+  const { lanes: laneChoices, columns } = hasNeighbours(call)
+    ? NEIGHBOURS
+    : { lanes: LANES, columns: COLUMNS };
+  let best: Shape = { ...shape, LANES: 32, COLS: columns[0] ?? 1 };
   let least = Infinity;
-  for (const lanes of LANES) {
+  for (const lanes of laneChoices) {
     if (lanes % traits.subgroupMaxSize !== 0 || lanes > traits.maxWorkgroupInvocations) continue;
-    for (let cols = 1; cols <= (isBackward && option(call, "NF4") ? 6 : 3); cols++) {
+    for (const cols of columns) {
       const tiles = Math.ceil(M / (lanes * cols));
       const groups = tiles * Math.ceil(N / ROWS);
       const idle = (Math.ceil(groups / 2) * 2) / groups;
@@ -55,10 +67,15 @@ function accepts(call: Call, traits: AdapterTraits): boolean {
 }
 
 function defines(call: Call, traits: AdapterTraits): Defines {
+  const shape = softwareShape(call, traits);
+  const S = traits.subgroupMaxSize;
+  const words = hasNeighbours(call) ? (S * shape.COLS) / 8 : 1;
   return {
     ...call.options,
-    ...softwareShape(call, traits),
-    S: traits.subgroupMaxSize,
+    ...shape,
+    S,
+    CODES_VEC4: words >= 4,
+    CODES_VEC2: words === 2,
     KT,
     X_VEC4: hasVec4Rows(call),
     W_VEC4: true,

@@ -68,6 +68,17 @@ it("counts the innermost loop that multiplies, without the loops around it", () 
   expect(countedIn(INTEL, "intel")).toMatchObject({ matrix: 1, multiplyAdds: 0, vector: 2 });
 });
 
+it("states the worst of several compiles", () => {
+  const loop = (vector: number) => ({ vector, multiplyAdds: 0, matrix: 4 });
+  const same = { registers: 90, spills: 0, instructions: 700, cycles: 5000, loop: loop(40) };
+  const worse = { ...same, spills: 3, cycles: 4000, loop: loop(60) };
+  const program = `
+    const { worstCompile } = await import("./scripts/gpu_table/stats.mjs");
+    console.log(JSON.stringify(worstCompile(${JSON.stringify([same, worse])})));`;
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8" });
+  expect(JSON.parse(run.stdout)).toEqual({ ...same, spills: 3, loop: loop(60) });
+});
+
 it("skips with a reason where the tool is absent", () => {
   for (const [args, reason] of [
     [[], /needs the folder of the gpu-stats tool/],
