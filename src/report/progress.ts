@@ -59,6 +59,13 @@ export function progressPrinter(out: Output): Listener {
           `step ${event.step}  held-out loss ${event.loss.toFixed(4)}  perplexity ${Math.exp(event.loss).toFixed(2)}`,
         );
         return;
+      case "rollback": {
+        const data = event.leftOut === 1 ? "its data is" : `the data of ${event.leftOut} steps up to it is`;
+        line(
+          `step ${event.step}: loss ${event.loss.toFixed(4)} is a spike (limit ${event.limit.toFixed(4)}): back to checkpoint-${event.to}, ${data} left out (rollback ${event.count})`,
+        );
+        return;
+      }
       case "finished":
         if (open) line("");
         line(`trained ${event.step} steps in ${formatSeconds(event.seconds)}`);
