@@ -23,14 +23,18 @@ function writeData(name: string, isPoisoned: (step: number) => boolean): string 
 
 const data = writeData("train.jsonl", (step) => step === 25);
 const SETTINGS = [
-  `--model ${LLAMA} --data ${data} --rank 4 --shuffle false --batch-size 2 --gradient-accumulation-steps 1 --tune off`,
+  `--rank 4 --shuffle false --batch-size 2 --gradient-accumulation-steps 1 --tune off`,
   `--max-steps ${STEPS} --learning-rate 2e-2 --lr-scheduler constant --save-steps 5`,
 ].flatMap((text) => text.split(" "));
 const finetune = (out: string, ...more: readonly string[]): string[] => [
   "finetune",
-  ...SETTINGS,
+  "--model",
+  LLAMA,
+  "--data",
+  data,
   "--output-dir",
   out,
+  ...SETTINGS,
   ...more,
 ];
 const guarded = (out: string, ...more: readonly string[]): string[] =>
