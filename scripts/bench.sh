@@ -1,5 +1,5 @@
 #!/bin/sh
-# `npm run bench:kernels`, `bench:dora` and `bench:load`: installs, builds and runs a benchmark with a GPU. Arguments after its name go to it.
+# `npm run bench:kernels`, `bench:dora`, `bench:merged` and the like: installs, builds and runs a benchmark with a GPU. Arguments after its name go to it.
 set -eu
 cd "$(dirname -- "$0")/.."
 name=$1
