@@ -1,7 +1,7 @@
 /** report.html: the run on one page, without scripts or anything from outside. */
 import { writeFileAtomic } from "../formats/files.js";
 import type { PreparedRun } from "../train/prepare.js";
-import { formatBytes } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
 import type { MetricsLine } from "./metrics.js";
 import { planTable } from "./plan.js";
 

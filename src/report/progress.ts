@@ -1,6 +1,7 @@
 /** Progress for people, on stderr: one line that is rewritten on a terminal, one line per logged step elsewhere. */
 import type { Listener, StepEvent } from "../train/events.js";
-import { formatBytes, formatRate, formatSeconds } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
+import { formatRate, formatSeconds } from "./format.js";
 
 export interface Output {
   readonly isTTY?: boolean | undefined;
