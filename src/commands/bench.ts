@@ -4,7 +4,7 @@ import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js
 import { addFinetuneFlags } from "../config/flags.js";
 import { KEY_NAMES } from "../config/schema.js";
 import { GEOMETRIES } from "../model/geometries.js";
-import { formatBytes } from "../report/format.js";
+import { formatBytes } from "../formats/bytes.js";
 import { floorBytes } from "../report/plan.js";
 import { peakResidentBytes, resetPeak } from "../report/process_memory.js";
 import { measureStep, type MeasuredStep } from "../train/memory_bench.js";

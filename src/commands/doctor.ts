@@ -1,7 +1,7 @@
 /** `qdora doctor`: which GPU there is, what it can do, and what that means for training. */
 import type { Command } from "commander";
 import { openGpu, type Gpu } from "../gpu/device.js";
-import { formatBytes } from "../report/format.js";
+import { formatBytes } from "../formats/bytes.js";
 import { cacheFolder } from "../program/tuner.js";
 import { runCommand } from "./run_command.js";
 

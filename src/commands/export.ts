@@ -7,7 +7,7 @@ import type { GgufType } from "../export/gguf_tensors.js";
 import { baseWords } from "../export/model_card.js";
 import { readArchitecture } from "../model/config.js";
 import type { Base } from "../model/merged.js";
-import { formatBytes } from "../report/format.js";
+import { formatBytes } from "../formats/bytes.js";
 import { baseOption } from "./base_option.js";
 import { percentPrinter } from "./percent.js";
 import { runCommand } from "./run_command.js";

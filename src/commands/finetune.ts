@@ -5,7 +5,7 @@ import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js
 import { QdoraError } from "../formats/error.js";
 import { runFinetune, type FinetuneEvent, type FinetuneResult } from "../jobs/finetune.js";
 import { brokenWords } from "../report/data_report.js";
-import { formatBytes } from "../report/format.js";
+import { formatBytes } from "../formats/bytes.js";
 import { planJson, planTable } from "../report/plan.js";
 import { peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";

@@ -7,7 +7,7 @@ import { QdoraError } from "../formats/error.js";
 import { readPeftConfig, adapterTensorHeaders } from "../formats/peft.js";
 import { readArchitecture, type Architecture } from "../model/config.js";
 import { checkModelHeaders } from "../model/load.js";
-import { formatBytes } from "../report/format.js";
+import { formatBytes } from "../formats/bytes.js";
 import { reportError, runCommand } from "./run_command.js";
 
 /** A readable summary of a sound folder. @throws QdoraError naming what is wrong */

@@ -9,7 +9,7 @@ import { parseBytes } from "../config/values.js";
 import { readArchitecture } from "../model/config.js";
 import { MAX_SHARD_BYTES } from "../model/quantize.js";
 import type { Base, FloatDtype } from "../model/merged.js";
-import { formatBytes } from "../report/format.js";
+import { formatBytes } from "../formats/bytes.js";
 import { baseOption } from "./base_option.js";
 import { localModel } from "./stoppable.js";
 import { runCommand } from "./run_command.js";

@@ -35,7 +35,9 @@ export function addPlan(program: Command): void {
     .description(
       "GPU and host memory of a run, to the byte, without a GPU: from a model folder, from the headers of a model of the Hub, or from a known geometry",
     );
-  addFinetuneFlags(command, KEY_NAMES, false);
+  // A plan goes on from nothing, and is dry by itself.
+  const asked = KEY_NAMES.filter((name) => name !== "resume" && name !== "dry_run");
+  addFinetuneFlags(command, asked, false);
   command
     .option("--geometry <name>", `a model that is not here: ${GEOMETRIES.join(", ")}`)
     .option("--gpu <size>", "plan for a card of this size that is not here; like --memory-limit")

@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { stringify } from "yaml";
 import { QdoraError } from "../formats/error.js";
+import { checkRollback } from "../train/spike.js";
 import { flagName, isKeyName, KEY_NAMES, keyOf, type FinetuneConfig, type KeyName } from "./schema.js";
 import { nearest } from "./suggest.js";
 import { refuseUnsupported } from "./unsupported.js";
@@ -45,6 +46,7 @@ export async function resolveFinetuneConfig(
   const checked = values as unknown as FinetuneConfig;
   const config: FinetuneConfig = { ...checked, alpha: checked.alpha ?? 2 * checked.rank };
   refuseUnsupported(config);
+  checkRollback(config);
   if (config.output_dir !== "") await refuseFile(config.output_dir);
   return config;
 }

@@ -288,6 +288,12 @@ export const KEYS = {
     help: "checkpoints to keep; older ones are deleted",
     fallback: undefined,
   }),
+  loss_spike_rollback: reporting({
+    ...positive,
+    help: "go back to a checkpoint and leave out the data when a loss is this many standard deviations above the median of the last 20; needs save_steps, 6 is a cautious choice",
+    fallback: undefined,
+    shown: "off",
+  }),
   resume: reporting({
     ...toggle,
     help: "go on from the newest whole checkpoint in output_dir",

@@ -4,6 +4,8 @@ import { decodeUtf8, quoted } from "../formats/json.js";
 import type { HubSettings } from "./settings.js";
 import { HubTrouble } from "./trouble.js";
 
+/** Errors before there is a connection, which a moment later are mostly the same. */
+const UNREACHABLE = ["ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "ENETDOWN"];
 const MAX_REDIRECTS = 5;
 /** Slower than this is a connection that hangs. */
 const LEAST_BYTES_PER_SECOND = 100;
@@ -34,7 +36,7 @@ export function networkTrouble(url: URL, cause: unknown): HubTrouble {
     isCertificate
       ? "its certificate is not trusted; NODE_EXTRA_CA_CERTS=FILE adds one, e.g. a company proxy's"
       : "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is in the cache",
-    { cause },
+    { cause, isUnreachable: UNREACHABLE.includes(code) },
   );
 }
 

@@ -45,8 +45,8 @@ export async function locate(id: string, options: PullOptions): Promise<AtHub | 
     onWait: (error, ms) => say(options, `${error.message}; trying again in ${Math.ceil(ms / 1000)} s`),
   };
   try {
-    // With a copy in the cache, one try says whether there is a network.
-    const asking = isKnown ? { ...retrying, tries: 2 } : retrying;
+    // Two tries say whether there is a network; with a copy in the cache, no more is to be won.
+    const asking = { ...retrying, ...(isKnown && { tries: 2 }), triesUnreachable: 2 };
     const commit = await resolveCommit(settings, repo, revision, asking);
     const files = selectFiles(repo, await listFiles(settings, repo, commit, asking), options);
     return { at: "hub", settings, repo, cache, revision, commit, files, retrying };

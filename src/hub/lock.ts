@@ -6,8 +6,12 @@
 import { randomBytes } from "node:crypto";
 import { link, open, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { QdoraError } from "../formats/error.js";
-import { isObject } from "../formats/json.js";
-import { isRunning, ownIdentity, type ProcessIdentity } from "./process_identity.js";
+import {
+  fateOf,
+  processIdentitySchema,
+  thisProcess,
+  type ProcessIdentity,
+} from "../formats/process_identity.js";
 import { sleep } from "./trouble.js";
 
 export interface Waiting {
@@ -35,7 +39,7 @@ export async function withLock<T>(
   body: () => Promise<T>,
   times: LockTimes = TIMES,
 ): Promise<T> {
-  const own = await ownIdentity();
+  const own = thisProcess();
   const text = JSON.stringify({ ...own, key: randomBytes(8).toString("hex") });
   await acquire(path, text, own, waiting, times);
   const timer = setInterval(() => {
@@ -70,8 +74,8 @@ async function acquire(
     if (state !== seen) [seen, seenSince] = [state, performance.now()];
     const untouchedMs = performance.now() - seenSince;
     const holder = readHolder(holderText);
-    const runs = holder && (await isRunning(holder, own));
-    if (runs === false || (runs === undefined && untouchedMs > times.abandonedMs)) {
+    const fate = holder ? fateOf(holder) : "unknown";
+    if (fate === "ended" || (fate === "unknown" && untouchedMs > times.abandonedMs)) {
       await takeAway(path, holderText);
       continue;
     }
@@ -149,16 +153,9 @@ async function takeAway(path: string, text: string): Promise<void> {
 const readText = (path: string): Promise<string> => readFile(path, "utf8").catch(() => "");
 
 function readHolder(text: string): ProcessIdentity | undefined {
-  let json: unknown;
   try {
-    json = JSON.parse(text);
+    return processIdentitySchema.safeParse(JSON.parse(text)).data;
   } catch {
     return undefined;
   }
-  if (!isObject(json)) return undefined;
-  const { host, boot, pid, began } = json;
-  if (typeof host !== "string" || typeof boot !== "string" || typeof began !== "string") return undefined;
-  return typeof pid === "number" && Number.isSafeInteger(pid) && pid > 0
-    ? { host, boot, pid, began }
-    : undefined;
 }

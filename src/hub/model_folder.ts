@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { QdoraError } from "../formats/error.js";
 import type { RemoteModel } from "../formats/remote_model.js";
 import { modelHeaders } from "./model_headers.js";
+import { nearFolder } from "./near_folder.js";
 import { isRepoId } from "./names.js";
 import { pull } from "./pull.js";
 import type { PullOptions } from "./pull_options.js";
@@ -49,6 +50,13 @@ function isOfHub(name: string, options: PullOptions): boolean {
       { exitCode: 2 },
     );
   }
+  const near = nearFolder(name);
+  if (near !== undefined)
+    throw new QdoraError(
+      "model",
+      `there is no folder ${name}`,
+      `did you mean ${near}? If it is a model of the Hub: \`qdora pull ${name}\` gives its folder`,
+    );
   options.listen?.({ type: "message", text: `model: no folder ${name}, so ${name} of the Hub` });
   return true;
 }

@@ -5,15 +5,18 @@ import { QdoraError } from "../formats/error.js";
 export class HubTrouble extends QdoraError {
   /** What the server asked to wait, in milliseconds. */
   readonly retryAfterMs: number | undefined;
+  /** No connection came about: there is no network, no such host, or nobody listens there. */
+  readonly isUnreachable: boolean;
 
   constructor(
     area: string,
     fact: string,
     hint: string,
-    options: { retryAfterMs?: number | undefined; cause?: unknown } = {},
+    options: { retryAfterMs?: number | undefined; isUnreachable?: boolean; cause?: unknown } = {},
   ) {
     super(area, fact, hint, { cause: options.cause });
     this.name = "HubTrouble";
+    this.isUnreachable = options.isUnreachable ?? false;
     this.retryAfterMs = options.retryAfterMs;
   }
 }
@@ -60,16 +63,19 @@ export interface Retrying {
   readonly onWait: (error: HubTrouble, milliseconds: number) => void;
   /** Default MAX_TRIES. */
   readonly tries?: number;
+  /** The same where the machine has no way to the server; default `tries`. */
+  readonly triesUnreachable?: number;
 }
 
 /** Repeats `task` while it ends in HubTrouble. @throws the last trouble, or any other error at once */
 export async function withRetries<T>(task: () => Promise<T>, retrying: Retrying): Promise<T> {
-  const { signal, onWait, tries = MAX_TRIES } = retrying;
+  const { signal, onWait, tries = MAX_TRIES, triesUnreachable = tries } = retrying;
   for (let count = 1; ; count++) {
     try {
       return await task();
     } catch (error) {
-      if (!(error instanceof HubTrouble) || signal.aborted || count >= tries) throw error;
+      if (!(error instanceof HubTrouble) || signal.aborted) throw error;
+      if (count >= (error.isUnreachable ? triesUnreachable : tries)) throw error;
       const wait = waitMs(error, count);
       onWait(error, wait);
       await sleep(wait, signal);

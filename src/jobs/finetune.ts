@@ -9,7 +9,14 @@ import { modelFolder } from "../hub/model_folder.js";
 import { pullDataset } from "../hub/pull.js";
 import type { PullEvent } from "../hub/pull_options.js";
 import { writeReport, type RunHistory } from "../report/html.js";
-import { evaluationLine, metricsWriter, stepLine, type MetricsWriter } from "../report/metrics.js";
+import {
+  evaluationLine,
+  metricsWriter,
+  rollbackLine,
+  stepLine,
+  type MetricsLine,
+  type MetricsWriter,
+} from "../report/metrics.js";
 import { mendMetrics } from "../report/metrics_mend.js";
 import { CheckpointStore } from "../train/checkpoint_store.js";
 import type { Listener, TrainingEvent } from "../train/events.js";
@@ -112,6 +119,9 @@ interface Attempt {
   readonly onStarted: () => void;
 }
 
+const kindOf = (line: MetricsLine): keyof RunHistory =>
+  "rollback" in line ? "rollbacks" : "eval_loss" in line ? "evaluations" : "steps";
+
 /** Runs the training with the files that listen to it, and writes the output folder at its regular end. */
 async function runOnce(
   config: FinetuneConfig,
@@ -119,21 +129,30 @@ async function runOnce(
 ): Promise<FinetuneResult> {
   const store = await CheckpointStore.open(config, signal);
   const metricsPath = join(config.output_dir, METRICS_FILE);
-  const history: RunHistory = { steps: [], evaluations: [] };
+  const history: RunHistory = { steps: [], evaluations: [], rollbacks: [] };
   let metrics: MetricsWriter | undefined;
+  /** Forgets what came after a step. */
+  const goBack = async (step: number, evaluationPending: boolean, rollbacks: number): Promise<void> => {
+    for (const kind of ["steps", "evaluations", "rollbacks"] as const) history[kind].length = 0;
+    for (const line of await mendMetrics(metricsPath, step, evaluationPending, rollbacks))
+      history[kindOf(line)].push(line);
+  };
   const listen: Listener = async (event) => {
     if (event.type === "started") {
       // Files appear once the run can really start, so that a refused run leaves nothing behind.
       const from = store.resumed?.position;
       await openOutputFolder(config.output_dir, from !== undefined);
       await writeFileAtomic(join(config.output_dir, CONFIG_FILE), toYaml(config));
-      if (from) {
-        const lines = await mendMetrics(metricsPath, from.step, from.evaluation_pending);
-        for (const line of lines)
-          history[line["eval_loss"] === undefined ? "steps" : "evaluations"].push(line);
-      }
+      if (from) await goBack(from.step, from.evaluation_pending, from.rollbacks.length);
       metrics = metricsWriter(metricsPath, from !== undefined);
       onStarted();
+    }
+    if (event.type === "rollback") {
+      metrics?.close();
+      metrics = undefined;
+      await goBack(event.to, event.evaluationPending, event.count - 1);
+      metrics = metricsWriter(metricsPath, true);
+      history.rollbacks.push(rollbackLine(event));
     }
     if (event.type === "step") history.steps.push(stepLine(event));
     if (event.type === "evaluation") history.evaluations.push(evaluationLine(event));

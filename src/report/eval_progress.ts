@@ -1,5 +1,6 @@
 /** Progress of an evaluation, on stderr: one line that is rewritten on a terminal, a line now and then elsewhere. */
-import { formatBytes, formatRate, formatSeconds } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
+import { formatRate, formatSeconds } from "./format.js";
 import type { Output } from "./progress.js";
 
 const LIVE_MS = 200;

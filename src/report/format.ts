@@ -1,17 +1,5 @@
 /** Numbers for people. */
 
-/** Decimal units, three digits: "5.21 GB". */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let unit = 0;
-  let value = bytes;
-  while (value >= 999.5 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`;
-}
-
 /** "1h 02m", "3m 07s", "12s". */
 export function formatSeconds(seconds: number): string {
   const s = Math.round(seconds);

@@ -1,7 +1,7 @@
 /** report.html: the run on one page, without scripts or anything from outside. */
 import { writeFileAtomic } from "../formats/files.js";
 import type { PreparedRun } from "../train/prepare.js";
-import { formatBytes } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
 import type { MetricsLine } from "./metrics.js";
 import { planTable } from "./plan.js";
 
@@ -48,6 +48,7 @@ ${curves.map((c, i) => `<text x="${WIDTH - MARGIN}" y="${18 + 16 * i}" text-anch
 export interface RunHistory {
   readonly steps: MetricsLine[];
   readonly evaluations: MetricsLine[];
+  readonly rollbacks: MetricsLine[];
 }
 
 const pointsOf = (lines: readonly MetricsLine[], key: string): readonly Point[] =>
@@ -57,7 +58,7 @@ const pointsOf = (lines: readonly MetricsLine[], key: string): readonly Point[] 
 export async function writeReport(
   path: string,
   run: PreparedRun,
-  { steps, evaluations }: RunHistory,
+  { steps, evaluations, rollbacks }: RunHistory,
 ): Promise<void> {
   const losses = { name: "training loss", color: "#1f6fb4", points: pointsOf(steps, "loss") };
   const held = { name: "held-out loss", color: "#d1571b", points: pointsOf(evaluations, "eval_loss") };
@@ -65,6 +66,10 @@ export async function writeReport(
   const facts = [
     `${run.totalSteps} steps, ${last?.["tokens"]?.toLocaleString("en-US") ?? 0} tokens, ${last?.["tokens_per_second"]?.toFixed(1) ?? 0} tokens/s`,
     `${run.layout.parameterCount.toLocaleString("en-US")} trained parameters, GPU peak ${formatBytes(last?.["gpu_bytes"] ?? 0)}`,
+    ...rollbacks.map(
+      (r) =>
+        `Loss spike in step ${r["spike_step"]}: ${r["spike_loss"]?.toFixed(4)} (limit ${r["spike_limit"]?.toFixed(4)}); back to step ${r["step"]}`,
+    ),
   ];
   const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>qdora run</title>
 <style>body{font:15px system-ui,sans-serif;max-width:800px;margin:2em auto;padding:0 1em}svg{width:100%;background:#8881}text{font-size:12px;fill:currentColor}</style>

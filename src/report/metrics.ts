@@ -1,7 +1,7 @@
 /** metrics.jsonl: one line per logged step or evaluation, written when it happens. Never NaN, never null. */
 import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { QdoraError } from "../formats/error.js";
-import type { EvaluationEvent, Listener, StepEvent } from "../train/events.js";
+import type { EvaluationEvent, Listener, RollbackEvent, StepEvent } from "../train/events.js";
 
 /** One line. A number that is not finite leaves its key out rather than being null. */
 export type MetricsLine = Readonly<Record<string, number>>;
@@ -23,6 +23,10 @@ export const stepLine = (e: StepEvent): MetricsLine =>
 
 export const evaluationLine = (e: EvaluationEvent): MetricsLine =>
   finite({ step: e.step, eval_loss: e.loss, epoch: e.epoch });
+
+/** At the step that the run went back to. */
+export const rollbackLine = (e: RollbackEvent): MetricsLine =>
+  finite({ step: e.to, rollback: e.count, spike_step: e.step, spike_loss: e.loss, spike_limit: e.limit });
 
 export interface MetricsWriter {
   readonly listen: Listener;
@@ -52,6 +56,7 @@ export function metricsWriter(path: string, isResumed = false): MetricsWriter {
     listen: (event) => {
       if (event.type === "step" && event.logged) line(stepLine(event));
       else if (event.type === "evaluation") line(evaluationLine(event));
+      else if (event.type === "rollback") line(rollbackLine(event));
       else if (event.type === "saved") {
         // Its lines must not be lost where the checkpoint is not.
         fsyncSync(file);

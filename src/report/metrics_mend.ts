@@ -1,4 +1,4 @@
-/** metrics.jsonl of a run that is resumed: what was written after the checkpoint, or was cut off while it was written, goes. */
+/** metrics.jsonl of a run that goes on from a checkpoint: what was written after it, or was cut off while it was written, goes. */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { writeFileAtomic } from "../formats/files.js";
@@ -17,22 +17,27 @@ function readLine(text: string): MetricsLine | undefined {
 /**
  * Keeps the lines up to a step, each of them once.
  * @param evaluationPending the evaluation after that step will be made again
+ * @param rollbacks the checkpoint, or who goes back to it, knows of so many; their lines stay, whatever their step
  * @returns the lines that stay
  */
 export async function mendMetrics(
   path: string,
   step: number,
   evaluationPending: boolean,
+  rollbacks = 0,
 ): Promise<readonly MetricsLine[]> {
   if (!existsSync(path)) return [];
   const kept = new Map<string, MetricsLine>();
   for (const text of (await readFile(path, "utf8")).split("\n")) {
     const line = readLine(text);
     const at = line?.["step"];
-    if (line === undefined || at === undefined || at > step) continue;
+    if (line === undefined || at === undefined) continue;
+    const { rollback } = line;
+    if (rollback === undefined ? at > step : rollback > rollbacks) continue;
     const isEvaluation = "eval_loss" in line;
     if (isEvaluation && at === step && evaluationPending) continue;
-    const key = `${isEvaluation ? "evaluation" : "step"} ${at}`;
+    const key =
+      rollback === undefined ? `${isEvaluation ? "evaluation" : "step"} ${at}` : `rollback ${rollback}`;
     if (!kept.has(key)) kept.set(key, line);
   }
   const lines = [...kept.values()];

@@ -5,7 +5,8 @@ import type { PlannedRun, RunShape } from "../train/memory.js";
 import { expectedTime, type Rates } from "../train/rates.js";
 import type { Saving } from "../train/savings.js";
 import type { TrainingSettings } from "../train/settings.js";
-import { formatBytes, formatRate } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
+import { formatRate } from "./format.js";
 
 const WORDS: Record<Kind, string> = {
   weight: "frozen weights of the layers",

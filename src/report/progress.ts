@@ -1,6 +1,7 @@
 /** Progress for people, on stderr: one line that is rewritten on a terminal, one line per logged step elsewhere. */
 import type { Listener, StepEvent } from "../train/events.js";
-import { formatBytes, formatRate, formatSeconds } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
+import { formatRate, formatSeconds } from "./format.js";
 
 export interface Output {
   readonly isTTY?: boolean | undefined;
@@ -59,6 +60,13 @@ export function progressPrinter(out: Output): Listener {
           `step ${event.step}  held-out loss ${event.loss.toFixed(4)}  perplexity ${Math.exp(event.loss).toFixed(2)}`,
         );
         return;
+      case "rollback": {
+        const data = event.leftOut === 1 ? "its data is" : `the data of ${event.leftOut} steps up to it is`;
+        line(
+          `step ${event.step}: loss ${event.loss.toFixed(4)} is a spike (limit ${event.limit.toFixed(4)}): back to checkpoint-${event.to}, ${data} left out (rollback ${event.count})`,
+        );
+        return;
+      }
       case "finished":
         if (open) line("");
         line(`trained ${event.step} steps in ${formatSeconds(event.seconds)}`);

@@ -1,6 +1,7 @@
 /** Progress of a download, on stderr: one line that is rewritten on a terminal, a line per file and now and then elsewhere. */
 import type { PullEvent } from "../hub/pull_options.js";
-import { formatBytes, formatSeconds } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
+import { formatSeconds } from "./format.js";
 import type { Output } from "./progress.js";
 
 /** The rate is that of the last seconds. */

@@ -1,6 +1,6 @@
 /** Progress of an upload, on stderr, in the form of downloads. */
 import type { PushEvent } from "../hub/push.js";
-import { formatBytes } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
 import type { Output } from "./progress.js";
 import { pullPrinter } from "./pull_progress.js";
 

@@ -1,7 +1,8 @@
 /** Rows of `qdora bench throughput`, for people and for machines. */
 import type { ProductPeak } from "../kernels/product_peak.js";
 import type { Throughput } from "../train/throughput_bench.js";
-import { formatBytes, formatRate } from "./format.js";
+import { formatBytes } from "../formats/bytes.js";
+import { formatRate } from "./format.js";
 
 export interface ThroughputRow extends Throughput {
   readonly model: string;

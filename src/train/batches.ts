@@ -2,18 +2,24 @@
 import { makeMicroBatch, type MicroBatch } from "../data/batch.js";
 import { stepUnits } from "../data/order.js";
 import type { EncodedRow } from "../data/row.js";
+import { dataStep, type Rollback } from "./position.js";
 import type { PreparedRun } from "./prepare.js";
 
-/** Epochs done after a number of steps. */
-export function epochOf(run: PreparedRun, steps: number): number {
+/** Epochs done after a number of steps; data that was left out counts as seen. */
+export function epochOf(run: PreparedRun, done: number, rollbacks: readonly Rollback[] = []): number {
   const { batch_size: b, gradient_accumulation_steps: g } = run.settings;
   const units = run.dataset.units.length;
+  const steps = done === 0 ? 0 : dataStep(done - 1, rollbacks) + 1;
   const whole = Math.floor(steps / run.stepsPerEpoch);
   return whole + Math.min(1, ((steps % run.stepsPerEpoch) * b * g) / units);
 }
 
 /** The micro-batches of a step (counted from 0). */
-export function stepBatches(run: PreparedRun, step: number): readonly MicroBatch[] {
+export function stepBatches(
+  run: PreparedRun,
+  step: number,
+  rollbacks: readonly Rollback[] = [],
+): readonly MicroBatch[] {
   const { settings, dataset } = run;
   const order = {
     seed: settings.seed,
@@ -21,7 +27,7 @@ export function stepBatches(run: PreparedRun, step: number): readonly MicroBatch
     batchSize: settings.batch_size,
     accumulation: settings.gradient_accumulation_steps,
   };
-  return stepUnits(dataset.units.length, step, order).map((units) =>
+  return stepUnits(dataset.units.length, dataStep(step, rollbacks), order).map((units) =>
     makeMicroBatch(units.flatMap((u) => rowsOf(run, u))),
   );
 }

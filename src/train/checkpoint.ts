@@ -125,6 +125,8 @@ export async function readCheckpoint(folder: string): Promise<SavedRun> {
       skipped: state.skipped,
       skipped_in_a_row: state.skipped_in_a_row,
       evaluation_pending: state.evaluation_pending,
+      rollbacks: state.rollbacks,
+      recent_losses: state.recent_losses,
     },
     settings: checked(settingsSchema, await readYamlFile(path(CONFIG_FILE)), path(CONFIG_FILE)),
     variants: new Map(Object.entries(variants)),

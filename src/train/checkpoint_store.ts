@@ -13,15 +13,16 @@ import {
   checkpointPath,
   listCheckpoints,
   pruneCheckpoints,
+  removeCheckpoint,
   removeLeftovers,
   writeCheckpoint,
 } from "./checkpoint_folder.js";
 import { untilAborted } from "./interrupt.js";
 import { lockFolder, type FolderLock } from "./lock.js";
 import { CONFIG_FILE } from "./output.js";
-import type { Position } from "./position.js";
+import type { Position, Rollback } from "./position.js";
 import type { PreparedRun } from "./prepare.js";
-import { compareData, compareModel, compareSettings, findResumePoint } from "./resume.js";
+import { compareData, compareModel, compareSettings, findResumePoint, readWhole } from "./resume.js";
 import type { TrainingSession } from "./session.js";
 import type { TrainingSettings } from "./settings.js";
 
@@ -107,8 +108,48 @@ export class CheckpointStore {
 
   /** Whether a checkpoint belongs after this step. */
   isDue(step: number, totalSteps: number): boolean {
+    return step === totalSteps || this.#isRegular(step);
+  }
+
+  /** Whether save_steps alone asks for a checkpoint after this step: one that every run with these settings has, stopped and resumed or not. */
+  #isRegular(step: number): boolean {
     const { save_steps: every } = this.#settings;
-    return step === totalSteps || (every !== undefined && step % every === 0);
+    return every !== undefined && step % every === 0;
+  }
+
+  /**
+   * What a run goes back to after a loss spike: the newest regular checkpoint after which at least one step had a usual loss; where there is
+   * none (a copied folder), the newest of any kind.
+   * @param spike the step with the spike
+   * @param before rollbacks until now; what they went back to was good
+   * @throws QdoraError if no checkpoint is whole
+   */
+  async findRollbackPoint(spike: number, before: readonly Rollback[]): Promise<SavedRun> {
+    const { output_dir: out } = this.#settings;
+    const older = (await listCheckpoints(out)).filter((step) => step < spike);
+    const isGood = (step: number): boolean => step < spike - 1 || before.some((r) => r.to === step);
+    const best = older.filter((step) => this.#isRegular(step) && isGood(step));
+    let reason = "there is none";
+    for (const step of new Set([...best, ...older])) {
+      try {
+        return await readWhole(out, step);
+      } catch (error) {
+        if (!(error instanceof QdoraError)) throw error;
+        reason = error.message;
+      }
+    }
+    throw new QdoraError(
+      "loss_spike_rollback",
+      `no checkpoint in ${out} can be gone back to: ${reason}`,
+      "look at the disk; start anew with another output_dir",
+    );
+  }
+
+  /** Removes the checkpoints after a step that the run has gone back to. */
+  async removeAfter(to: number): Promise<void> {
+    const { output_dir: out } = this.#settings;
+    for (const step of await listCheckpoints(out)) if (step > to) await removeCheckpoint(out, step);
+    this.#newest = to;
   }
 
   /** Saves the state, unless this step is saved already. @returns the checkpoint's path @throws QdoraError; older checkpoints stay */
@@ -118,7 +159,7 @@ export class CheckpointStore {
     if (!this.#files) throw new Error("checkData comes before save");
     const state = {
       ...position,
-      epoch: epochOf(run, position.step),
+      epoch: epochOf(run, position.step, position.rollbacks),
       total_steps: run.totalSteps,
       seed: this.#settings.seed,
       gpu: session.executor.gpu.traits.name,
@@ -129,12 +170,17 @@ export class CheckpointStore {
         writeCheckpointFiles(folder, run, session, state, this.#settings),
       );
       this.#newest = position.step;
-      if (limit !== undefined) await pruneCheckpoints(out, position.step, limit);
+      if (limit !== undefined) await pruneCheckpoints(out, position.step, limit, this.#isRollbackPoint);
       return path;
     } catch (error) {
       throw error instanceof QdoraError ? this.#explain(error) : error;
     }
   }
+
+  /** A spike just after the newest checkpoint goes back to the regular one before it. */
+  readonly #isRollbackPoint = (step: number, older: readonly number[]): boolean =>
+    this.#settings.loss_spike_rollback !== undefined &&
+    step === older.find((other) => this.#isRegular(other));
 
   /** The error, with what remains and what to do. */
   #explain(error: QdoraError): QdoraError {

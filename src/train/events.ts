@@ -9,6 +9,7 @@ export type TrainingEvent =
   | { readonly type: "started"; readonly seconds: number }
   | StepEvent
   | EvaluationEvent
+  | RollbackEvent
   | { readonly type: "saved"; readonly folder: string; readonly step: number }
   | { readonly type: "finished"; readonly step: number; readonly seconds: number };
 
@@ -38,6 +39,24 @@ export interface EvaluationEvent {
   readonly step: number;
   readonly epoch: number;
   readonly loss: number;
+}
+
+/** The run has gone back to a checkpoint because of a loss spike; the steps after it will be told again. */
+export interface RollbackEvent {
+  readonly type: "rollback";
+  /** How many there were, with this one. */
+  readonly count: number;
+  /** The step with the spike; it is told here alone. */
+  readonly step: number;
+  readonly loss: number;
+  /** The largest loss that would have been none. */
+  readonly limit: number;
+  /** The step that the run is at now. */
+  readonly to: number;
+  /** Whether the held-out loss after that step will be measured again. */
+  readonly evaluationPending: boolean;
+  /** How many steps of data are left out from here on. */
+  readonly leftOut: number;
 }
 
 export type Listener = (event: TrainingEvent) => void | Promise<void>;

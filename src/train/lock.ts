@@ -21,7 +21,7 @@ import {
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { QdoraError } from "../formats/error.js";
-import { fateOf, thisProcess } from "./process_identity.js";
+import { fateOf, processIdentitySchema, thisProcess } from "../formats/process_identity.js";
 
 export const LOCK_FILE = ".qdora.lock";
 const HEARTBEAT_MS = 15_000;
@@ -33,14 +33,7 @@ export interface FolderLock {
   release(): void;
 }
 
-const lockSchema = z.object({
-  token: z.string(),
-  host: z.string(),
-  boot: z.string(),
-  pidSpace: z.string(),
-  pid: z.int().min(1),
-  started: z.string(),
-});
+const lockSchema = z.object({ token: z.string(), ...processIdentitySchema.shape });
 
 type Written = z.infer<typeof lockSchema>;
 

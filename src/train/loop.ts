@@ -11,8 +11,10 @@ import type { Position } from "./position.js";
 import type { PreparedRun } from "./prepare.js";
 import { profiled, type StepProfile } from "./profile.js";
 import { recordRates } from "./rates.js";
+import { rollBack } from "./rollback.js";
 import { learningRateAt } from "./schedule.js";
 import type { StepNumbers, TrainingSession } from "./session.js";
+import { checkRollback, remember, spikeLimit } from "./spike.js";
 
 /** Steps in a row without a finite loss and gradient after which the run stops. */
 const MAX_BAD_STEPS = 3;
@@ -56,6 +58,9 @@ class Loop {
   readonly #began = performance.now();
   /** Time spent on evaluations and checkpoints. */
   #asideMs = 0;
+  /** Steps and tokens since then, with those that a rollback undid. */
+  #stepsHere = 0;
+  #tokensHere = 0;
 
   constructor(
     run: PreparedRun,
@@ -66,6 +71,7 @@ class Loop {
     store: CheckpointStore | undefined,
     onProfile: ((profile: StepProfile) => void) | undefined,
   ) {
+    checkRollback(run.settings, store !== undefined);
     this.#run = run;
     this.#session = session;
     this.#start = start;
@@ -80,6 +86,8 @@ class Loop {
   async toTheEnd(): Promise<void> {
     const { totalSteps } = this.#run;
     await this.#aside(() => this.#evaluate());
+    const { loss_spike_rollback: canRollBack } = this.#run.settings;
+    if (canRollBack !== undefined && this.position.step === 0) await this.#aside(() => this.save());
     while (this.position.step < totalSteps) {
       this.#signal?.throwIfAborted();
       await this.#step();
@@ -96,7 +104,7 @@ class Loop {
 
   /** Remembers how fast this adapter computes; large transfers and a profile would blur it. */
   async #recordRates(): Promise<void> {
-    const tokens = this.position.tokens - this.#start.tokens;
+    const tokens = this.#tokensHere;
     const { model, storage } = this.#run;
     const moves = model.ring !== undefined || storage.checkpointPlace === "host";
     if (tokens === 0 || moves || this.#onProfile) return;
@@ -110,8 +118,8 @@ class Loop {
   async #step(): Promise<void> {
     const run = this.#run;
     const { settings, totalSteps } = run;
-    const { step } = this.position;
-    const batches = stepBatches(run, step);
+    const { step, rollbacks } = this.position;
+    const batches = stepBatches(run, step, rollbacks);
     const learningRate = learningRateAt(
       {
         scheduler: settings.lr_scheduler,
@@ -131,10 +139,15 @@ class Loop {
     const { loss, gradNorm } = this.#isProfiled(step) ? await this.#profile(step + 1, work) : await work();
     const isFinite = Number.isFinite(loss) && Number.isFinite(gradNorm);
     const done = step + 1;
+    const stepTokens = batches.reduce((sum, b) => sum + b.tokens, 0);
+    this.#stepsHere += 1;
+    this.#tokensHere += stepTokens;
+    if (isFinite && (await this.#rollBackFrom(done, loss))) return;
     const { eval_steps: evalSteps } = settings;
     this.position = {
+      ...this.#withLoss(loss),
       step: done,
-      tokens: this.position.tokens + batches.reduce((sum, b) => sum + b.tokens, 0),
+      tokens: this.position.tokens + stepTokens,
       skipped: this.position.skipped + (isFinite ? 0 : 1),
       skipped_in_a_row: isFinite ? 0 : this.position.skipped_in_a_row + 1,
       evaluation_pending: done === totalSteps || (evalSteps !== undefined && done % evalSteps === 0),
@@ -143,7 +156,6 @@ class Loop {
     else await this.#notFinite();
     const { tokens } = this.position;
     const seconds = (performance.now() - this.#began - this.#asideMs) / 1000;
-    const stepsHere = done - this.#start.step;
     await this.#listen({
       type: "step",
       step: done,
@@ -151,13 +163,42 @@ class Loop {
       loss,
       gradNorm,
       learningRate,
-      epoch: epochOf(run, done),
+      epoch: epochOf(run, done, rollbacks),
       tokens,
-      tokensPerSecond: (tokens - this.#start.tokens) / seconds,
+      tokensPerSecond: this.#tokensHere / seconds,
       gpuBytes: this.#session.executor.gpu.ledger.peakBytes,
       logged: done % settings.logging_steps === 0 || done === totalSteps,
-      secondsLeft: (seconds / stepsHere) * (totalSteps - done),
+      secondsLeft: (seconds / this.#stepsHere) * (totalSteps - done),
     });
+  }
+
+  /** The position, with a step's loss among the recent ones where a spike is to be told by them. */
+  #withLoss(loss: number): Position {
+    const { loss_spike_rollback: deviations } = this.#run.settings;
+    if (deviations === undefined || !Number.isFinite(loss)) return this.position;
+    return { ...this.position, recent_losses: [...remember(this.position.recent_losses, loss)] };
+  }
+
+  /** Goes back to a checkpoint if the loss of the step just done is a spike. @returns whether it was one */
+  async #rollBackFrom(step: number, loss: number): Promise<boolean> {
+    const { loss_spike_rollback: deviations } = this.#run.settings;
+    if (deviations === undefined || !this.#store) return false;
+    const limit = spikeLimit(this.position.recent_losses, deviations);
+    if (loss <= limit) return false;
+    const back = await rollBack(this.#store, this.#session, this.position, { step, loss, limit });
+    this.position = this.#good = back.position;
+    const { to, left_out: leftOut } = back.rollback;
+    await this.#listen({
+      type: "rollback",
+      count: back.position.rollbacks.length,
+      step,
+      loss,
+      limit,
+      to,
+      evaluationPending: back.position.evaluation_pending,
+      leftOut: leftOut.length,
+    });
+    return true;
   }
 
   /** The first step here compiles and warms up; it is taken only if there is no other. */
@@ -201,10 +242,10 @@ class Loop {
   async #evaluate(): Promise<void> {
     const run = this.#run;
     if (!this.position.evaluation_pending) return;
-    const { step } = this.position;
+    const { step, rollbacks } = this.position;
     if (run.dataset.validation.length > 0) {
       const loss = await this.#session.evaluate(validationBatches(run), this.#signal);
-      await this.#listen({ type: "evaluation", step, epoch: epochOf(run, step), loss });
+      await this.#listen({ type: "evaluation", step, epoch: epochOf(run, step, rollbacks), loss });
     }
     const isGood = this.#good === this.position;
     this.position = { ...this.position, evaluation_pending: false };

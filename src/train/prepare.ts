@@ -8,6 +8,7 @@ import { stepsPerEpoch } from "../data/order.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import type { TokenizerTexts } from "../data/tokenizer_files.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
+import { formatBytes } from "../formats/bytes.js";
 import { QdoraError } from "../formats/error.js";
 import { readPeftAdapter } from "../formats/peft.js";
 import type { RemoteModel } from "../formats/remote_model.js";
@@ -125,7 +126,7 @@ export function checkMemoryLimit(run: PreparedRun): void {
   if (limit === undefined || run.plan.totalBytes <= limit) return;
   throw new QdoraError(
     "memory_limit",
-    `the plan needs ${run.plan.totalBytes} bytes on the GPU (limit ${limit})`,
+    `the plan needs ${formatBytes(run.plan.totalBytes)} on the GPU, ${formatBytes(run.plan.totalBytes - limit)} more than the limit of ${formatBytes(limit)}`,
     "`qdora plan` with the same keys lists what would make it fit",
   );
 }

@@ -48,5 +48,6 @@ export async function restoreSession(saved: SavedRun, session: TrainingSession):
   const values = adapterFromPeft(run.layout, await readPeftAdapter(saved.folder), saved.folder);
   await writeFactors(executor, run.layout, values);
   await restoreMoments(executor, run.programs, join(saved.folder, OPTIMIZER_FILE));
+  session.adapterWasWritten();
   await executor.idle();
 }

@@ -52,16 +52,22 @@ export interface ResumePoint {
   readonly notes: readonly string[];
 }
 
+/** Reads a checkpoint whose files are all as they were written. @throws QdoraError saying what is wrong with it */
+export async function readWhole(out: string, step: number): Promise<SavedRun> {
+  await verifyCheckpoint(out, step, CHECKPOINT_FILES);
+  const saved = await readCheckpoint(checkpointPath(out, step));
+  if (saved.state.step !== step)
+    throw new QdoraError(saved.folder, `its state is that of step ${saved.state.step}`);
+  return saved;
+}
+
 /** The newest whole checkpoint of a folder. @throws QdoraError if there are some, but none is whole */
 export async function findResumePoint(out: string): Promise<ResumePoint> {
   const steps = await listCheckpoints(out);
   const notes: string[] = [];
   for (const step of steps) {
     try {
-      await verifyCheckpoint(out, step, CHECKPOINT_FILES);
-      const saved = await readCheckpoint(checkpointPath(out, step));
-      if (saved.state.step !== step)
-        throw new QdoraError(saved.folder, `its state is that of step ${saved.state.step}`);
+      const saved = await readWhole(out, step);
       return { saved, notes: [...notes, `resume: going on from ${saved.folder}`] };
     } catch (error) {
       if (!(error instanceof QdoraError)) throw error;

@@ -198,6 +198,11 @@ export class TrainingSession {
     return { loss: scored > 0 ? (totals[0] ?? NaN) / scored : 0, gradNorm: totals[1] ?? NaN };
   }
 
+  /** Someone else has put values into A, B and m. */
+  adapterWasWritten(): void {
+    this.#stale = true;
+  }
+
   /** Mean loss over the scored labels of some micro-batches; nothing is trained. */
   async evaluate(batches: readonly MicroBatch[], signal?: AbortSignal): Promise<number> {
     const { stream } = this.run;

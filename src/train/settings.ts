@@ -53,6 +53,7 @@ export interface TrainingSettings {
   readonly val_size?: number | undefined;
   readonly eval_steps?: number | undefined;
   readonly logging_steps: number;
+  readonly loss_spike_rollback?: number | undefined;
   readonly save_steps?: number | undefined;
   readonly save_total_limit?: number | undefined;
   readonly resume?: boolean | undefined;

@@ -3,6 +3,7 @@
  * machine's moods hit all of them. Where both do not fit, one after the other. Tokens are random; weights are a model's or random.
  */
 import { makeMicroBatch, type MicroBatch } from "../data/batch.js";
+import { formatBytes } from "../formats/bytes.js";
 import { QdoraError } from "../formats/error.js";
 import type { Gpu } from "../gpu/device.js";
 import { waitedMs } from "../gpu/wait.js";
@@ -121,7 +122,7 @@ async function planRun(what: ThroughputCase, method: Method): Promise<SessionRun
   if (what.limit !== undefined && run.plan.totalBytes > what.limit)
     throw new QdoraError(
       "memory_limit",
-      `${method} with ${shape.capacity} tokens needs ${run.plan.totalBytes} bytes on the GPU (limit ${what.limit})`,
+      `${method} with ${shape.capacity} tokens needs ${formatBytes(run.plan.totalBytes)} on the GPU (limit ${formatBytes(what.limit)})`,
       "measure shorter --lengths, fewer --batches or a smaller model",
     );
   const { arch, layout, capacity } = shape;

@@ -108,6 +108,42 @@ it("says that there is neither a folder nor a Hub", async () => {
   expect(run.status).toBe(1);
   expect(run.stderr).toMatch(/^model: no folder models\/typo, so models\/typo of the Hub$/m);
   expect(run.stderr).toMatch(/error: 127\.0\.0\.1:\d+: cannot be reached/);
+  // One more try shows that it is no hiccup.
+  expect(run.stderr.match(/trying again/g)).toHaveLength(1);
+});
+
+it("takes a misspelt folder for one, and asks nobody", async () => {
+  const hub = await startMockHub({ files });
+  const env = hubEnvironment(newCache().home, hub.url);
+  const run = await qdora(["generate", "--model", "models/tinny", "--prompt", "x"], { env });
+  expectRefused(run, 1, /model: there is no folder models\/tinny\nhint: did you mean models\/tiny\? /);
+  for (const path of ["./models/tinny", "models/other/tinny", "~/tinny", "/tinny"])
+    expectRefused(
+      await qdora(["generate", "--model", path, "--prompt", "x"], { env }),
+      1,
+      /tinny.*(does not exist|no folder)/,
+    );
+  expect(hub.seen).toEqual([]);
+});
+
+it("quantises a model of the Hub", async () => {
+  const hub = await startMockHub({ files });
+  const env = hubEnvironment(newCache().home, hub.url);
+  const [pulled, local] = [join(folder, "pulled-nf4"), join(folder, "local-nf4")];
+  const run = await qdora(["quantize", "acme/tiny", pulled, "--revision", COMMIT], { env });
+  expect(run.status, run.stderr).toBe(0);
+  expect((await qdora(["quantize", TINY, local])).status).toBe(0);
+  const bytes = (path: string): Buffer => readFileSync(join(path, "model.safetensors"));
+  expect(bytes(pulled).equals(bytes(local))).toBe(true);
+});
+
+it("offers a plan no switches that mean nothing to it, and shows sizes as people write them", async () => {
+  const plan = (await qdora(["plan", "--help"])).stdout;
+  expect(plan).toContain("--max-seq-length");
+  expect(plan).not.toMatch(/--resume|--dry-run/);
+  const quantize = (await qdora(["quantize", "--help"])).stdout;
+  expect(quantize).toContain("5GB");
+  expect(quantize).not.toContain("5000000000");
 });
 
 it("refuses a revision of a folder", async () => {

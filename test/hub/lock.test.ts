@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readFileSync, statSync, utimesSync, writeFileSyn
 import { hostname, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { thisProcess } from "../../src/formats/process_identity.js";
 import { withLock, type LockTimes } from "../../src/hub/lock.js";
-import { ownIdentity } from "../../src/hub/process_identity.js";
 import { hashOf, startMockHub, type Fault } from "./mock_hub.js";
 import { FILES, hubEnvironment, newCache } from "./pull_story.js";
 
@@ -87,8 +87,8 @@ describe.concurrent("two processes", () => {
   });
 });
 
-describe("a lock that lies there", async () => {
-  const own = await ownIdentity();
+describe("a lock that lies there", () => {
+  const own = thisProcess();
   const TIMES: LockTimes = { touchMs: 50, abandonedMs: 600, stuckMs: 1200 };
   const signal = new AbortController().signal;
   /** What happens to one who wants a lock with this content. */
@@ -112,7 +112,7 @@ describe("a lock that lies there", async () => {
   const holder = (change: object): string => JSON.stringify({ ...own, key: "x", ...change });
 
   it.runIf(process.platform === "linux")("of a pid that another process has now", async () => {
-    expect(await take("reused", holder({ began: "1" }))).toBe("taken");
+    expect(await take("reused", holder({ started: "1" }))).toBe("taken");
   });
   it("of a process that is no more", async () => {
     const child = spawn(process.execPath, ["-e", ""]);
@@ -127,14 +127,19 @@ describe("a lock that lies there", async () => {
       /^taken after waiting for process \d+ on "/,
     );
   });
+  it("of another container on this machine that does not touch it any more", async () => {
+    expect(await take("container", holder({ pidSpace: "pid:[1]" }))).toMatch(
+      /^taken after waiting for process \d+$/,
+    );
+  });
   it.each(["", "{", "[]", '{"pid":-1}', "null"])("with the content %j", async (content) => {
     expect(await take("torn", content)).toBe("taken after waiting for a process");
   });
   it("of a process that runs but does not go on: an error", async () => {
     const other = spawn("sleep", ["60"]);
     try {
-      const began = readFileSync(`/proc/${other.pid}/stat`, "utf8").split(") ")[1]!.split(" ")[19]!;
-      await expect(take("stopped", holder({ pid: other.pid, began }))).rejects.toThrow(
+      const started = readFileSync(`/proc/${other.pid}/stat`, "utf8").split(") ")[1]!.split(" ")[19]!;
+      await expect(take("stopped", holder({ pid: other.pid, started }))).rejects.toThrow(
         /is held by process \d+, which does not go on/,
       );
     } finally {

@@ -41,6 +41,14 @@ describe("mendMetrics", () => {
     expect(await mended(`${whole}{"step":2,"loss":9}\n`, 2)).toBe(whole);
   });
 
+  it("keeps the rollbacks that the checkpoint knows of, whatever step they went back to", async () => {
+    const [one, two] = [1, 2].map((n) => `{"step":2,"rollback":${n},"spike_step":4}\n`);
+    writeFileSync(path, `${whole}${one}${two}`);
+    await mendMetrics(path, 1, false, 1);
+    expect(readFileSync(path, "utf8")).toBe(`{"step":1,"loss":4}\n${one}`);
+    expect(await mended(`${whole}${one}`, 2)).toBe(whole);
+  });
+
   it("makes no file where there was none", async () => {
     rmSync(path);
     expect(await mendMetrics(path, 5, false)).toEqual([]);

@@ -123,7 +123,7 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       "memory limit too small",
       train("--memory-limit", "100kB"),
       1,
-      /memory_limit: the plan needs \d+ bytes on the GPU \(limit 100000\)/,
+      /memory_limit: the plan needs [\d.]+ MB on the GPU, [\d.]+ MB more than the limit of 100 kB/,
     ],
     [
       "memory limit too small, dry run",

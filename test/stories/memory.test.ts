@@ -83,7 +83,9 @@ it("fits itself under memory_limit, and refuses with what would help where it ca
 
 function expectRefusedAfterPlan(run: Awaited<ReturnType<typeof qdora>>): void {
   expect(run.status).toBe(1);
-  expect(run.stderr).toMatch(/error: memory_limit: the plan needs \d+ bytes on the GPU \(limit 1000000\)/);
+  expect(run.stderr).toMatch(
+    /error: memory_limit: the plan needs [\d.]+ MB on the GPU, [\d.]+ [kM]B more than the limit of 1\.00 MB/,
+  );
   expect(run.stderr).toMatch(/hint: `qdora plan`/);
 }
 

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { thisProcess } from "../../src/formats/process_identity.js";
 import { LOCK_FILE, lockFolder } from "../../src/train/lock.js";
-import { fateOf, thisProcess } from "../../src/train/process_identity.js";
 
 const root = mkdtempSync(join(tmpdir(), "qdora-lock-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -90,11 +90,5 @@ describe("lockFolder", () => {
     writeFileSync(join(folder, LOCK_FILE), JSON.stringify({ token: "other", ...me }));
     lock.release();
     expect(readdirSync(folder)).toEqual([LOCK_FILE]);
-  });
-});
-
-describe("fateOf", () => {
-  it("knows that this process runs", () => {
-    expect(fateOf(me)).toBe("runs");
   });
 });

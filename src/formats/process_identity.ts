@@ -2,17 +2,21 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
+import { z } from "zod";
 
-export interface ProcessIdentity {
-  readonly host: string;
+/** As lock files hold it. */
+export const processIdentitySchema = z.object({
+  host: z.string(),
   /** The machine's present boot; "" where it is not known. */
-  readonly boot: string;
+  boot: z.string(),
   /** The pid namespace (containers have their own); "" where there are none. */
-  readonly pidSpace: string;
-  readonly pid: number;
+  pidSpace: z.string(),
+  pid: z.int().min(1),
   /** When the process began, in the system's own words; "" where it is not known. */
-  readonly started: string;
-}
+  started: z.string(),
+});
+
+export type ProcessIdentity = Readonly<z.infer<typeof processIdentitySchema>>;
 
 const attempt = (read: () => string): string => {
   try {
