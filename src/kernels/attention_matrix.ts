@@ -27,10 +27,42 @@ interface Build {
 
 /** What compiled best (npm run bench:gpus). */
 const BUILDS = {
-  intel: { subgroup: "smallest", shapes: [[4, 4, 1], [4, 2, 1], [2, 4, 1], [2, 2, 1]], registers: 64 },
-  amd: { subgroup: "largest", shapes: [[2, 2, 2], [2, 2, 1], [1, 2, 1]], registers: 96 },
-  wide: { subgroup: "smallest", shapes: [[4, 2, 1], [2, 2, 1], [1, 2, 1]], registers: 128 },
-  narrow: { subgroup: "smallest", shapes: [[4, 4, 1], [2, 4, 1]], registers: 256 },
+  intel: {
+    subgroup: "smallest",
+    shapes: [
+      [4, 4, 1],
+      [4, 2, 1],
+      [2, 4, 1],
+      [2, 2, 1],
+    ],
+    registers: 64,
+  },
+  amd: {
+    subgroup: "largest",
+    shapes: [
+      [2, 2, 2],
+      [2, 2, 1],
+      [1, 2, 1],
+    ],
+    registers: 96,
+  },
+  wide: {
+    subgroup: "smallest",
+    shapes: [
+      [4, 2, 1],
+      [2, 2, 1],
+      [1, 2, 1],
+    ],
+    registers: 128,
+  },
+  narrow: {
+    subgroup: "smallest",
+    shapes: [
+      [4, 4, 1],
+      [2, 4, 1],
+    ],
+    registers: 256,
+  },
 } as const satisfies Record<string, Build>;
 
 function buildFor(traits: AdapterTraits): Build {

@@ -4,7 +4,7 @@ import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { expandWgsl } from "../../src/gpu/wgsl.js";
 import type { Call, Variant } from "../../src/program/kernel.js";
 import { CACHED, CASES, describeCase, inputs, runTwins, uploaded, type Case } from "./attention_calls.js";
-import { compareWithTwin, randomF32, useGpu } from "./harness.js";
+import { compareWithTwin, useGpu } from "./harness.js";
 import { VENDORS } from "./matrix_vendors.js";
 
 const context = useGpu();
@@ -39,7 +39,10 @@ async function compare(call: Call, data: Readonly<Record<string, ArrayBufferView
 }
 
 /** Forward and both backward kernels. @returns which ran */
-async function compareAll(c: Case, change: (data: Record<string, ArrayBufferView>) => void = () => undefined) {
+async function compareAll(
+  c: Case,
+  change: (data: Record<string, ArrayBufferView>) => void = () => undefined,
+) {
   const { data, calls } = inputs({ ...c, half: true });
   change(data);
   const ran = [await compare(calls[0], uploaded(c, data))];
@@ -58,4 +61,121 @@ describe("attention on matrices", () => {
       if (c.headDim <= 128) expect(ran).not.toContain(false);
     });
   }
+});
+
+describe("attention of values far outside f16's range", () => {
+  const c: Case = { lengths: [40, 30], heads: 2, kvHeads: 1, headDim: 32, window: 0 };
+  const scaled = (a: ArrayBufferView | undefined, by: number): Float32Array =>
+    (a as Float32Array).map((x) => x * by);
+
+  for (const [q, k, v, gradient] of [
+    [1e6, 1e-6, 1e8, 1e-12],
+    [1e-8, 1e8, 1e-8, 1e8],
+    [1, 1, 1e30, 1e-30],
+  ] as const) {
+    it(`q of ${q}, k of ${k}, v of ${v}, d_o of ${gradient}`, async ({ skip }) => {
+      skip(!hasMatrices(), "this adapter has no f16 matrices");
+      const ran = await compareAll(c, (data) => {
+        for (const [name, by] of Object.entries({ q, k, v, d_o: gradient }))
+          data[name] = scaled(data[name], by);
+        // Delta is a sum of o and d_o.
+        data["statistics"] = scaled(data["statistics"], v * gradient);
+      });
+      expect(ran).toEqual([true, true, true]);
+    });
+  }
+
+  it("one huge value among ordinary ones, the massive activations of real models", async ({ skip }) => {
+    skip(!hasMatrices(), "this adapter has no f16 matrices");
+    const ran = await compareAll(c, (data) => {
+      for (const name of ["q", "k", "v", "d_o"])
+        data[name] = (data[name] as Float32Array).map((x, i) =>
+          i % 32 === 7 ? (name === "q" ? 0 : 1e5 * Math.sign(x)) : x,
+        );
+    });
+    expect(ran).toEqual([true, true, true]);
+  });
+
+  it("scores that are far apart, and largest ones that keep growing", async ({ skip }) => {
+    skip(!hasMatrices(), "this adapter has no f16 matrices");
+    const { data, calls } = inputs({
+      lengths: [130],
+      heads: 1,
+      kvHeads: 1,
+      headDim: 32,
+      window: 0,
+      half: true,
+    });
+    // Scores up to 40, growing along the keys: every tile moves the reference. 2^-11 of 40 is an error of 2 % in a probability.
+    data["q"] = new Float32Array(130 * 32).map((_, i) =>
+      i % 32 === 0 ? Math.sqrt(32) : data["q"]![i]! * 0.1,
+    );
+    data["k"] = new Float32Array(130 * 32).map((_, i) =>
+      i % 32 === 0 ? Math.floor((i / 32) * 0.3) : data["k"]![i]! * 0.1,
+    );
+    expect(await compare(calls[0], data)).toBe(true);
+  });
+});
+
+describe("attention on matrices without a driver", () => {
+  let nothing: Gpu;
+  beforeAll(async () => {
+    nothing = await openGpu({ backend: "null" });
+  });
+  afterAll(async () => {
+    await nothing.destroy();
+  });
+
+  for (const [name, traits] of Object.entries(VENDORS)) {
+    it(`the shaders for ${name} are valid`, async () => {
+      let shaders = 0;
+      for (const c of MATRIX_CASES) {
+        const [forward, , backwardQ, backwardKv] = inputs({ ...c, half: true }).calls;
+        for (const call of [forward, backwardQ, backwardKv]) {
+          const variant = matrixOf(call);
+          if (!variant.accepts(call, traits)) continue;
+          shaders++;
+          const code = expandWgsl(variant.file, variant.defines(call, traits));
+          const module = nothing.device.createShaderModule({ code });
+          const { messages } = await module.getCompilationInfo();
+          expect(messages.filter((m) => m.type === "error").map((m) => m.message)).toEqual([]);
+        }
+      }
+      expect(shaders).toBeGreaterThan(0);
+      nothing.check();
+    });
+
+    it(`${name} has matrices for heads of 64 and 128, and the grid covers all rows`, () => {
+      for (const headDim of [64, 128]) {
+        for (const N of [5, 33, 129]) {
+          const c = { lengths: [N], heads: 4, kvHeads: 2, headDim, window: 0, half: true };
+          const [forward, , backwardQ, backwardKv] = inputs(c).calls;
+          for (const [call, heads] of [
+            [forward, 4],
+            [backwardQ, 4],
+            [backwardKv, 2],
+          ] as const) {
+            const variant = matrixOf(call);
+            expect(variant.accepts(call, traits), `${call.kernel.name} ${headDim}`).toBe(true);
+            const d = variant.defines(call, traits);
+            const rows = ["SUBGROUPS_M", "TM", "MATRIX_M"].reduce((p, n) => p * Number(d[n]), 1);
+            expect(variant.grid(call, d)).toEqual([Math.ceil(N / rows) * heads, 1, 1]);
+          }
+        }
+      }
+    });
+  }
+
+  it("are chosen only where a call allows f16 and the adapter has matrices", () => {
+    for (const c of MATRIX_CASES) {
+      for (const traits of [context.gpu.traits, ...Object.values(VENDORS)]) {
+        for (const call of inputs(c).calls)
+          expect(call.kernel.variants.find((v) => v.name === "matrix")?.accepts(call, traits)).not.toBe(true);
+      }
+      for (const call of inputs({ ...c, half: true }).calls)
+        expect(
+          call.kernel.variants.find((v) => v.name === "matrix")?.accepts(call, PORTABLE_TRAITS),
+        ).not.toBe(true);
+    }
+  });
 });
