@@ -1,7 +1,7 @@
 // Attention backward for k and v on subgroup matrices (attention_matrix.wgsl): d_v = sum of p d_o, d_k = sum of p (d_o v - delta) scale q,
 // over the queries that see the key and the query heads that share it. One workgroup per ROWS keys of one kv head, heads and query tiles
 // in turn. Gradients of scores become f16 times one power of two, from the bound (D max |d_o| max |v| + max |delta|) scale; probabilities
-// times 2^14. Grid: key tiles * KV_HEADS.
+// times 2^14. With two PASSES, d_v and then d_k, for few registers. Grid: key tiles * KV_HEADS.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -36,11 +36,12 @@ fn main(
   let kv = index % KV_HEADS;
   let first_row = index / KV_HEADS * ROWS;
 #include "attention_matrix_places.wgsl"
-  let last_t = sizes.N - 1u;
-  let own_j = min(first_row + row, last_t); // rows past the end repeat the last one
+  let last_j = sizes.N - 1u;
+  let own_j = min(first_row + row, last_j); // rows past the end repeat the last one
   let own_at = (own_j * KV_HEADS + kv) * D;
   let past = last_query(own_j);
-  let queries_end = last_query(min(first_row + ROWS - 1u, last_t));
+  let queries_end = last_query(min(first_row + ROWS - 1u, last_j));
+  let last_t = queries_end - 1u; // later queries may be too large for the powers of two: an infinity times 0 would be no 0
 #let OWN = 0
 #let SOURCE = 1
 #include "attention_matrix_own.wgsl"
@@ -69,12 +70,22 @@ fn main(
   workgroupBarrier();
   let q_field = scale_field(take_most(0u), 14u);
   let d_o_field = scale_field(take_most(1u), 14u);
+  let result_heads = KV_HEADS;
+  let result_head = kv;
   let bound = (f32(D) * take_most(1u) * take_most(3u) + take_most(2u)) * abs(sizes.scale);
   let gradient_field = scale_field(bound, 14u);
+#for PASS in 0..PASSES
+#let HAS_V = PASS == 0
+#let HAS_K = PASS == PASSES - 1
+  {
 #for m in 0..TM
 #for n in 0..TO
-  var sum0_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
-  var sum1_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#if HAS_V
+    var sum0_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#endif
+#if HAS_K
+    var sum1_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#endif
 #endfor
 #endfor
   for (var head = kv * GROUP; head < (kv + 1u) * GROUP; head++) {
@@ -93,6 +104,7 @@ fn main(
 #let OWN = 0
 #include "attention_matrix_scores.wgsl"
       workgroupBarrier();
+#if HAS_K
       {
         let field = d_o_field;
 #let SOURCE = 2
@@ -103,18 +115,24 @@ fn main(
 #let OWN = 1
 #include "attention_matrix_scores.wgsl"
       workgroupBarrier();
+#endif
       for (var e = 0u; e < width / WIDTH * EACH; e++) {
         let column = part * EACH + e;
         let of_query = column_statistics[column];
         let score = scores0[row * SCORE_STRIDE + column] * inverse(own0_field) * inverse(q_field) * sizes.scale;
         let seen = t0 + column >= own_j && t0 + column < past;
         let p = select(0.0, exp(clamp(score - of_query.x, -80.0, 0.0)), seen);
+        let at = row % #{X_PART}u * STRIDE + column;
+#if HAS_V
+        weights0[row / #{X_PART}u][at] = f16(p * PROBABILITY);
+#endif
+#if HAS_K
         let gradient = scores1[row * SCORE_STRIDE + column] * inverse(own1_field) * inverse(d_o_field);
         let ds = p * (gradient - of_query.y) * sizes.scale;
-        let at = row % #{X_PART}u * STRIDE + column;
-        weights0[row / #{X_PART}u][at] = f16(p * PROBABILITY);
         weights1[row / #{X_PART}u][at] = f16(ds * power_of_two(gradient_field));
+#endif
       }
+#if HAS_V
       {
         let field = d_o_field;
 #let SOURCE = 2
@@ -124,7 +142,11 @@ fn main(
       workgroupBarrier();
 #let SUM = 0
 #include "attention_matrix_sum.wgsl"
+#endif
+#if HAS_V && HAS_K
       workgroupBarrier();
+#endif
+#if HAS_K
       {
         let field = q_field;
 #let SOURCE = 3
@@ -134,20 +156,25 @@ fn main(
       workgroupBarrier();
 #let SUM = 1
 #include "attention_matrix_sum.wgsl"
+#endif
     }
   }
-  let result_heads = KV_HEADS;
-  let result_head = kv;
+#if HAS_V
   workgroupBarrier();
   if (part == 0u) {
     row_factor[row] = inverse(d_o_field) / PROBABILITY;
   }
 #let SUM = 0
 #include "attention_matrix_store.wgsl"
+#endif
+#if HAS_K
   workgroupBarrier();
   if (part == 0u) {
     row_factor[row] = inverse(gradient_field) * inverse(q_field);
   }
 #let SUM = 1
 #include "attention_matrix_store.wgsl"
+#endif
+  }
+#endfor
 }

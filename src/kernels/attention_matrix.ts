@@ -5,8 +5,6 @@ import { readableHeads } from "./attention_software.js";
 
 const FEATURES = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"];
 
-/** Columns of scores at a time, and terms of a chunk of the head. */
-const COLUMNS = 32;
 /** f16 of padding of a row of operands, f32 of a row of scores. */
 const [PAD, SCORE_PAD] = [8, 4];
 
@@ -19,49 +17,64 @@ type Shape = readonly [SUBGROUPS_M: number, SUBGROUPS_N: number, TM: number];
 interface Build {
   /** Which subgroup size, where the adapter leaves a choice. */
   readonly subgroup: "smallest" | "largest";
+  /** Columns of scores at a time, and terms of a chunk of the head. */
+  readonly COLUMNS: number;
   /** The first that fits is taken: those with more rows stage less. */
   readonly shapes: readonly Shape[];
   /** Numbers of a lane that results may take. */
   readonly registers: number;
+  /** Whether two results are made one after the other: scores twice, half the registers. */
+  readonly PASSES: 1 | 2;
 }
 
-/** What compiled best (npm run bench:gpus). */
+/**
+ * What compiled best (npm run bench:gpus). Intel's compiler copies all results in every round of a loop, so a lane gets few: many
+ * columns, which many subgroups share.
+ */
 const BUILDS = {
   intel: {
     subgroup: "smallest",
+    COLUMNS: 64,
     shapes: [
+      [4, 8, 1],
+      [2, 8, 1],
       [4, 4, 1],
-      [4, 2, 1],
       [2, 4, 1],
-      [2, 2, 1],
     ],
-    registers: 64,
+    registers: 16,
+    PASSES: 2,
   },
   amd: {
     subgroup: "largest",
+    COLUMNS: 32,
     shapes: [
-      [2, 2, 2],
+      [4, 2, 1],
       [2, 2, 1],
       [1, 2, 1],
     ],
-    registers: 96,
+    registers: 64,
+    PASSES: 1,
   },
   wide: {
     subgroup: "smallest",
+    COLUMNS: 32,
     shapes: [
       [4, 2, 1],
       [2, 2, 1],
       [1, 2, 1],
     ],
     registers: 128,
+    PASSES: 1,
   },
   narrow: {
     subgroup: "smallest",
+    COLUMNS: 32,
     shapes: [
       [4, 4, 1],
       [2, 4, 1],
     ],
     registers: 256,
+    PASSES: 1,
   },
 } as const satisfies Record<string, Build>;
 
@@ -85,7 +98,7 @@ interface Operation {
   readonly results: 1 | 2;
 }
 
-function workgroupBytes(rows: number, width: number, { owns, results }: Operation): number {
+function workgroupBytes(rows: number, width: number, COLUMNS: number, { owns, results }: Operation): number {
   const row = 2 * (COLUMNS + PAD);
   const chunks = width / COLUMNS;
   const operands = (owns * rows + COLUMNS) * chunks * row;
@@ -100,6 +113,8 @@ export function matrixAttention(
   operation: Operation,
 ): Defines | undefined {
   const build = buildFor(traits);
+  const { COLUMNS } = build;
+  const PASSES = Math.min(build.PASSES, operation.results);
   const lanes = subgroupSize(build, traits);
   if (lanes === 0) return undefined;
   const width = Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
@@ -107,15 +122,16 @@ export function matrixAttention(
     const rows = SUBGROUPS_M * TM * m.M;
     const all = SUBGROUPS_M * SUBGROUPS_N * lanes;
     const parts = all / rows;
-    const held = operation.results * ((TM * m.M * width) / SUBGROUPS_N / lanes);
+    const held = (operation.results / PASSES) * ((TM * m.M * width) / SUBGROUPS_N / lanes);
     return (
+      all >= COLUMNS &&
       all <= traits.maxWorkgroupInvocations &&
       Number.isInteger(COLUMNS / (SUBGROUPS_N * m.N)) &&
       Number.isInteger(Math.log2(parts)) &&
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
       held <= build.registers &&
-      workgroupBytes(rows, width, operation) <= traits.maxWorkgroupBytes
+      workgroupBytes(rows, width, COLUMNS, operation) <= traits.maxWorkgroupBytes
     );
   };
   const [best] = traits.matrixShapes
@@ -148,6 +164,7 @@ export function matrixAttention(
     TN: COLUMNS / (SUBGROUPS_N * matrix.N),
     TO: width / (SUBGROUPS_N * matrix.N),
     COLUMNS,
+    PASSES,
   };
 }
 
