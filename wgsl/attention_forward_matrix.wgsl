@@ -101,9 +101,9 @@ fn main(
 #for n in 0..TO
       subgroupMatrixStore<row_major>(&scores0, subgroup * #{MATRIX_M * MATRIX_N}u, sum0_#{m}_#{n}, #{MATRIX_N}u);
       workgroupBarrier();
-#for i in 0..ROWS_EACH
-      scores0[matrix_element + #{i * MATRIX_N}u] *= row_factor[matrix_row + #{m * MATRIX_M + i}u];
-#endfor
+      for (var i = subgroup_lane; i < width / WIDTH * #{MATRIX_M * MATRIX_N}u; i += #{LANES_PER_SUBGROUP}u) {
+        scores0[subgroup * #{MATRIX_M * MATRIX_N}u + i] *= row_factor[subgroup_m * #{X_PART}u + #{m * MATRIX_M}u + i / #{MATRIX_N}u];
+      }
       workgroupBarrier();
       sum0_#{m}_#{n} = subgroupMatrixLoad<subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>, row_major>(&scores0, subgroup * #{MATRIX_M * MATRIX_N}u, #{MATRIX_N}u);
       workgroupBarrier();

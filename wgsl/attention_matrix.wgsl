@@ -15,7 +15,6 @@
 #let SCORE_STRIDE = COLUMNS + 4
 #let BLOCKS = COLUMNS / MATRIX_N
 #let CHUNKS = WIDTH / COLUMNS
-#let ROWS_EACH = MATRIX_M * MATRIX_N / LANES_PER_SUBGROUP
 const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;
 const COLUMNS = #{COLUMNS}u; // also terms of a chunk of the head

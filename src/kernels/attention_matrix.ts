@@ -23,49 +23,49 @@ interface Build {
   readonly shapes: readonly Shape[];
   /** Numbers of a lane that results may take. */
   readonly registers: number;
-  /** Whether two results are made one after the other: scores twice, half the registers. */
-  readonly PASSES: 1 | 2;
+  /** Whether two results are made one after the other: scores twice, half the registers. 0: not at all, they would spill. */
+  readonly PASSES: 0 | 1 | 2;
 }
 
+const WIDE = {
+  subgroup: "smallest",
+  COLUMNS: 32,
+  shapes: [
+    [2, 2, 2],
+    [2, 2, 1],
+    [1, 2, 1],
+  ],
+  registers: 128,
+  PASSES: 1,
+} as const satisfies Build;
+
 /**
- * What compiled best (npm run bench:gpus). Intel's compiler copies all results in every round of a loop, so a lane gets few: many
- * columns, which many subgroups share.
+ * What compiled best (npm run bench:gpus). Two matrices of scores one below the other share what is loaded for them. Intel's
+ * compiler copies all results in every round of a loop, so a lane gets few: many columns, which many subgroups share.
  */
 const BUILDS = {
-  intel: {
+  arc: {
     subgroup: "smallest",
     COLUMNS: 64,
     shapes: [
       [4, 8, 1],
       [2, 8, 1],
+    ],
+    registers: 16,
+    PASSES: 0,
+  },
+  xe2: {
+    subgroup: "smallest",
+    COLUMNS: 64,
+    shapes: [
       [4, 4, 1],
       [2, 4, 1],
     ],
     registers: 16,
     PASSES: 2,
   },
-  amd: {
-    subgroup: "largest",
-    COLUMNS: 32,
-    shapes: [
-      [4, 2, 1],
-      [2, 2, 1],
-      [1, 2, 1],
-    ],
-    registers: 64,
-    PASSES: 1,
-  },
-  wide: {
-    subgroup: "smallest",
-    COLUMNS: 32,
-    shapes: [
-      [4, 2, 1],
-      [2, 2, 1],
-      [1, 2, 1],
-    ],
-    registers: 128,
-    PASSES: 1,
-  },
+  amd: { ...WIDE, subgroup: "largest" },
+  wide: WIDE,
   narrow: {
     subgroup: "smallest",
     COLUMNS: 32,
@@ -79,7 +79,7 @@ const BUILDS = {
 } as const satisfies Record<string, Build>;
 
 function buildFor(traits: AdapterTraits): Build {
-  if (traits.vendor === "intel") return BUILDS.intel;
+  if (traits.vendor === "intel") return traits.subgroupMinSize < 16 ? BUILDS.arc : BUILDS.xe2;
   if (traits.vendor === "amd") return BUILDS.amd;
   return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
 }
@@ -114,9 +114,9 @@ export function matrixAttention(
 ): Defines | undefined {
   const build = buildFor(traits);
   const { COLUMNS } = build;
-  const PASSES = Math.min(build.PASSES, operation.results);
+  const PASSES = operation.results === 1 ? 1 : build.PASSES;
   const lanes = subgroupSize(build, traits);
-  if (lanes === 0) return undefined;
+  if (lanes === 0 || PASSES === 0) return undefined;
   const width = Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
   const fits = (m: MatrixShape, [SUBGROUPS_M, SUBGROUPS_N, TM]: Shape): boolean => {
     const rows = SUBGROUPS_M * TM * m.M;
@@ -140,8 +140,7 @@ export function matrixAttention(
         m.componentType === "f16" &&
         m.resultComponentType === "f32" &&
         COLUMNS % m.K === 0 &&
-        lanes % m.N === 0 &&
-        m.M % (lanes / m.N) === 0,
+        (m.M * m.N) % lanes === 0,
     )
     .toSorted((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)
     .flatMap((matrix) => {
