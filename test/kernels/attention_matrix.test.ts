@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { expandWgsl } from "../../src/gpu/wgsl.js";
-import type { Call, Variant } from "../../src/program/kernel.js";
+import type { Call, Defines, Variant } from "../../src/program/kernel.js";
 import { CACHED, CASES, describeCase, inputs, runTwins, uploaded, type Case } from "./attention_calls.js";
 import { compareWithTwin, useGpu } from "./harness.js";
 import { VENDORS } from "./matrix_vendors.js";
@@ -42,14 +42,15 @@ async function compare(call: Call, data: Readonly<Record<string, ArrayBufferView
 async function compareAll(
   c: Case,
   change: (data: Record<string, ArrayBufferView>) => void = () => undefined,
-) {
+  built: (call: Call) => Call = (call) => call,
+): Promise<readonly boolean[]> {
   const { data, calls } = inputs({ ...c, half: true });
   change(data);
-  const ran = [await compare(calls[0], uploaded(c, data))];
+  const ran = [await compare(built(calls[0]), uploaded(c, data))];
   runTwins(calls.slice(0, 1), data);
   for (const [i, lse] of data["lse"]!.entries()) data["statistics"]![2 * i] = lse;
-  ran.push(await compare(calls[2], uploaded(c, data)));
-  if (c.queryRow === undefined) ran.push(await compare(calls[3], uploaded(c, data)));
+  ran.push(await compare(built(calls[2]), uploaded(c, data)));
+  if (c.queryRow === undefined) ran.push(await compare(built(calls[3]), uploaded(c, data)));
   return ran;
 }
 
@@ -59,6 +60,34 @@ describe("attention on matrices", () => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
       const ran = await compareAll(c);
       if (c.headDim <= 128) expect(ran).not.toContain(false);
+    });
+  }
+});
+
+/** What only other adapters choose, with this one's matrices. */
+const BUILDS: Readonly<Record<string, { readonly vendor?: string; readonly more?: Defines }>> = {
+  "two matrices of scores one below the other": { vendor: "amd" },
+  "64 columns": { vendor: "intel" },
+  "two passes": { more: { PASSES: 2 } },
+};
+
+describe("the builds of other adapters", () => {
+  for (const [name, { vendor, more }] of Object.entries(BUILDS)) {
+    it(`equal the twins: ${name}`, async ({ skip }) => {
+      skip(!hasMatrices(), "this adapter has no f16 matrices");
+      const traits = { ...context.gpu.traits, ...(vendor !== undefined && { vendor }) };
+      const built = (call: Call): Call => {
+        const matrix = matrixOf(call);
+        const variant: Variant = {
+          ...matrix,
+          accepts: () => matrix.accepts(call, traits),
+          defines: () => ({ ...matrix.defines(call, traits), ...more }),
+        };
+        return { ...call, kernel: { ...call.kernel, variants: [variant] } };
+      };
+      const c: Case = { lengths: [65, 30], heads: 2, kvHeads: 1, headDim: 64, window: 33 };
+      const ran = await compareAll(c, undefined, built);
+      expect(ran).toEqual([true, true, vendor !== "intel"]);
     });
   }
 });
