@@ -114,11 +114,11 @@ describe("attention of values far outside f16's range", () => {
     });
   }
 
-  it("a sequence that is much larger than the one before it", async ({ skip }) => {
+  it("a sequence whose gradients are much larger than those before it", async ({ skip }) => {
     skip(!hasMatrices(), "this adapter has no f16 matrices");
     const ran = await compareAll({ ...c, lengths: [33, 37] }, (data) => {
-      for (const [name, width] of Object.entries({ q: 64, k: 32, v: 32, d_o: 64 }))
-        data[name] = (data[name] as Float32Array).map((x, i) => (i < 33 * width ? x : x * 1e9));
+      // Queries that the first keys do not see have gradients past f16's range at the scale of those that they see.
+      data["d_o"] = (data["d_o"] as Float32Array).map((x, i) => (i < 33 * 64 ? x : x * 1e9));
     });
     expect(ran).toEqual([true, true, true]);
   });
