@@ -5,6 +5,7 @@
 import { grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 import { attentionOptions, visiblePairs } from "./attention_forward.js";
+import { matrixAttentionVariant } from "./attention_matrix.js";
 import { groupedQueries, readableHeads, softwareAttention } from "./attention_software.js";
 import { attentionTile, TILE } from "./attention_tile.js";
 import { attentionBackwardKvTwin, attentionBackwardQTwin, attentionDeltaTwin } from "./attention_twin.js";
@@ -50,6 +51,9 @@ export const attentionBackwardQ: Kernel = {
   bindings: { ...INPUTS, d_q: "write" },
   variants: [
     softwareAttention("attention_backward_q_software.wgsl", groupedQueries, { BACKWARD: true }),
+    matrixAttentionVariant("attention_backward_q_matrix.wgsl", { owns: 2, results: 1 }, (call) =>
+      option(call, "HEADS"),
+    ),
     {
       name: "tile",
       file: "attention_backward_q_tile.wgsl",
@@ -74,6 +78,9 @@ export const attentionBackwardKv: Kernel = {
   bindings: { ...INPUTS, d_k: "write", d_v: "write" },
   variants: [
     softwareAttention("attention_backward_kv_software.wgsl", (call) => size(call, "N"), { BACKWARD: true }),
+    matrixAttentionVariant("attention_backward_kv_matrix.wgsl", { owns: 2, results: 2 }, (call) =>
+      option(call, "KV_HEADS"),
+    ),
     {
       name: "tile",
       file: "attention_backward_kv_tile.wgsl",
@@ -131,6 +138,8 @@ interface BackwardSizes {
   readonly headDim: number;
   readonly scale: number;
   readonly window: number;
+  /** Whether inputs, probabilities and gradients of scores may be rounded to f16 (sums stay f32). */
+  readonly half?: boolean;
 }
 
 function backwardCall(

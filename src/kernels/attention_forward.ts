@@ -1,6 +1,7 @@
 /** Attention forward: o = softmax(scale q kT) v over the keys that a query sees, and the log-sum-exp that backward needs. */
 import { grid1d, option, size, type Call, type Defines, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
+import { matrixAttentionVariant } from "./attention_matrix.js";
 import { groupedQueries, readableHeads, softwareAttention } from "./attention_software.js";
 import { attentionTile, TILE } from "./attention_tile.js";
 import { attentionForwardTwin } from "./attention_twin.js";
@@ -27,6 +28,9 @@ function packedHeads(call: Call): number {
 }
 
 const software = softwareAttention("attention_forward_software.wgsl", groupedQueries);
+const matrix = matrixAttentionVariant("attention_forward_matrix.wgsl", { owns: 1, results: 1 }, (call) =>
+  option(call, "HEADS"),
+);
 
 export const attentionForward: Kernel = {
   name: "attention_forward",
@@ -46,6 +50,7 @@ export const attentionForward: Kernel = {
       grid: (call, d) => grid1d((size(call, "N") * option(call, "HEADS")) / Number(d["PACK"])),
     },
     { ...software, accepts: (call, traits) => !isShort(call) && software.accepts(call, traits) },
+    { ...matrix, accepts: (call, traits) => !isShort(call) && matrix.accepts(call, traits) },
     {
       name: "tile",
       file: "attention_forward_tile.wgsl",
@@ -75,6 +80,7 @@ export const attentionForward: Kernel = {
  * @param t.lse [N, heads] f32, overwritten: natural log of the sum of exp(scale * score)
  * @param s.queryRow stream row of the first query: 0 in training, the tokens already cached in generation
  * @param s.window 0: no window
+ * @param s.half whether q, k, v and probabilities may be rounded to f16 (sums and the softmax stay f32)
  */
 export function callAttentionForward(
   label: string,
@@ -94,9 +100,10 @@ export function callAttentionForward(
     readonly headDim: number;
     readonly scale: number;
     readonly window: number;
+    readonly half?: boolean;
   },
 ): Call {
-  const { heads: _heads, kvHeads: _kvHeads, ...sizes } = s;
+  const { heads: _heads, kvHeads: _kvHeads, half: _half, ...sizes } = s;
   return {
     kernel: attentionForward,
     label,
@@ -106,10 +113,21 @@ export function callAttentionForward(
   };
 }
 
-/** What attention kernels are specialised for: heads, and whether q, k and v are f32 or bfp16. */
+/** What attention kernels are specialised for: heads, whether q, k and v are f32 or bfp16, and whether they may become f16. */
 export function attentionOptions(
-  s: { readonly heads: number; readonly kvHeads: number; readonly headDim: number },
+  s: {
+    readonly heads: number;
+    readonly kvHeads: number;
+    readonly headDim: number;
+    readonly half?: boolean;
+  },
   k: Tensor | undefined,
 ): Defines {
-  return { HEADS: s.heads, KV_HEADS: s.kvHeads, HEAD_DIM: s.headDim, BLOCKS: k?.dtype === "bfp16" };
+  return {
+    HEADS: s.heads,
+    KV_HEADS: s.kvHeads,
+    HEAD_DIM: s.headDim,
+    BLOCKS: k?.dtype === "bfp16",
+    ...(s.half && { HALF: true }),
+  };
 }

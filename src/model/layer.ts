@@ -140,5 +140,6 @@ export function attentionSizes(ctx: StreamContext, w: LayerTensors) {
     headDim: arch.headDim,
     scale: 1 / Math.sqrt(arch.headDim),
     window: w.window,
+    half: ctx.storage.halfProducts,
   };
 }

@@ -21,7 +21,7 @@ export interface StreamStorage {
   readonly checkpointPlace: "gpu" | "host";
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
-  /** Products with frozen weights may round their inputs to f16, where the adapter has matrix units; sums stay f32. */
+  /** Products with frozen weights and attention may round their inputs to f16, where the adapter has matrix units; sums stay f32. */
   readonly halfProducts: boolean;
 }
 

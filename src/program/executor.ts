@@ -7,13 +7,13 @@ import type { Gpu } from "../gpu/device.js";
 import { Pipelines, type CompiledKernel } from "../gpu/pipelines.js";
 import { Downloader } from "../gpu/download.js";
 import { readThrough, Uploader } from "../gpu/upload.js";
-import type { WgslField } from "../gpu/wgsl.js";
 import { restfully } from "../gpu/wait.js";
 import { size, type Call, type Defines, type Program, type Variant } from "./kernel.js";
 import { placeOf, READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
 import type { Profiler } from "./profiler.js";
 import { tensorBytes, type Tensor } from "./tensor.js";
 import { DOWNLOAD_LABELS, type HostStore } from "./transfer.js";
+import { uniformBytes } from "./uniforms.js";
 
 /** Which variant runs a call: the tuner's table, a forced name, or the first that accepts. */
 export type ChooseVariant = (call: Call, accepted: readonly Variant[]) => Variant;
@@ -160,9 +160,8 @@ export class Executor {
   async measure(program: string, call: Call, variant: Variant, repeats: number): Promise<number> {
     if (this.#programs.size > 0) throw new Error("measure before loading programs");
     const bound = await this.#bind(program, call, variant, 0);
-    const bytes = new DataView(new ArrayBuffer(UNIFORM_STRIDE));
-    for (const [f, field] of bound.kernel.interface.sizes.entries()) writeField(bytes, f * 4, field, call);
-    this.gpu.device.queue.writeBuffer(this.#uniforms(), 0, bytes.buffer);
+    const { bytes } = uniformBytes({ name: program, calls: [call] }, [0], [bound.kernel.interface.sizes]);
+    this.gpu.device.queue.writeBuffer(this.#uniforms(), 0, bytes);
     let best = Infinity;
     for (let i = 0; i <= repeats; i++) {
       const encoder = this.gpu.device.createCommandEncoder({ label: call.label });
@@ -310,24 +309,9 @@ export class Executor {
     if (program.calls.length !== loaded.bound.length)
       throw new Error(`${program.name} has another structure than what was loaded`);
     const { uniforms, bound } = loaded;
-    const first = uniforms[0] ?? 0;
-    const count = uniforms.reduce((most, place) => Math.max(most, place - first + 1), 0);
-    const bytes = new DataView(new ArrayBuffer(count * UNIFORM_STRIDE));
-    const word = new DataView(new ArrayBuffer(4));
-    const written = new Set<number>();
-    for (const [i, call] of program.calls.entries()) {
-      const fields = bound[i]?.kernel.interface.sizes ?? [];
-      const place = uniforms[i] ?? 0;
-      const at = (place - first) * UNIFORM_STRIDE;
-      for (const [f, field] of fields.entries()) {
-        writeField(word, 0, field, call);
-        if (written.has(place) && bytes.getUint32(at + f * 4) !== word.getUint32(0))
-          throw new Error(`${call.label}: ${field.name} is not that of the calls it shares uniforms with`);
-        bytes.setUint32(at + f * 4, word.getUint32(0));
-      }
-      if (fields.length > 0) written.add(place);
-    }
-    this.gpu.device.queue.writeBuffer(this.#uniforms(), first * UNIFORM_STRIDE, bytes.buffer);
+    const fields = bound.map((b) => b?.kernel.interface.sizes ?? []);
+    const { first, bytes } = uniformBytes(program, uniforms, fields);
+    this.gpu.device.queue.writeBuffer(this.#uniforms(), first * UNIFORM_STRIDE, bytes);
     loaded.dispatches = program.calls.map((call, i) => {
       const own = bound[i];
       return own && { grid: own.variant.grid(call, own.defines), flops: call.kernel.cost(call).flops };
@@ -394,11 +378,3 @@ export class Executor {
 }
 
 const isDownload = (label: string): boolean => DOWNLOAD_LABELS.some((l) => l === label);
-
-function writeField(bytes: DataView, at: number, field: WgslField, call: Call): void {
-  const value = call.sizes[field.name];
-  if (value === undefined) throw new Error(`${call.kernel.name} (${call.label}) has no size ${field.name}`);
-  if (field.type === "f32") bytes.setFloat32(at, value, true);
-  else if (field.type === "i32") bytes.setInt32(at, value, true);
-  else bytes.setUint32(at, value, true);
-}

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
-import { PORTABLE_TRAITS, type AdapterTraits, type MatrixShape } from "../../src/gpu/traits.js";
+import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { expandWgsl } from "../../src/gpu/wgsl.js";
 import { matrixVariant } from "../../src/kernels/product_matrix.js";
 import type { Call } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, runTwin, runVariants, useGpu } from "./harness.js";
+import { VENDORS } from "./matrix_vendors.js";
 import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
 
 const context = useGpu();
@@ -101,44 +102,6 @@ describe("values far outside f16's range", () => {
     });
   }
 });
-
-const matrix = (M: number, N: number, K: number): MatrixShape => ({
-  componentType: "f16",
-  resultComponentType: "f32",
-  M,
-  N,
-  K,
-});
-
-/** The adapters that have matrices, as Dawn describes them. */
-const VENDORS: Readonly<Record<string, AdapterTraits>> = Object.fromEntries(
-  (
-    [
-      ["nvidia", 32, 32, [matrix(16, 16, 16), matrix(16, 8, 16), matrix(16, 8, 8)]],
-      ["amd", 32, 64, [matrix(16, 16, 16)]],
-      ["intel", 8, 32, [matrix(8, 8, 16)]],
-      ["intel, second generation", 16, 32, [matrix(8, 16, 16)]],
-      ["apple", 4, 64, [matrix(8, 8, 8)]],
-    ] as const
-  ).map(([name, subgroupMinSize, subgroupMaxSize, matrixShapes]) => [
-    name,
-    {
-      ...PORTABLE_TRAITS,
-      vendor: name.split(",")[0] as string,
-      features: new Set([
-        "shader-f16",
-        "subgroups",
-        "chromium-experimental-subgroup-matrix",
-        ...(name === "apple" ? [] : ["subgroup-size-control"]),
-      ]),
-      subgroupMinSize,
-      subgroupMaxSize,
-      matrixShapes,
-      maxWorkgroupBytes: 49152,
-      maxWorkgroupInvocations: 1024,
-    },
-  ]),
-);
 
 describe("matrix products without a driver", () => {
   let nothing: Gpu;

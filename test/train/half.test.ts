@@ -1,4 +1,4 @@
-/** `compute_dtype: f16`: whole runs whose products with frozen weights go through f16 matrices, against PEFT's f32 numbers. */
+/** `compute_dtype: f16`: whole runs whose products with frozen weights and attention go through f16 matrices, against PEFT's f32 numbers. */
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { option } from "../../src/program/kernel.js";
@@ -41,7 +41,7 @@ describe("compute_dtype f16", () => {
     });
   }
 
-  it("lets products with frozen weights round, the head's too, and nothing under f32 and auto", async () => {
+  it("lets products with frozen weights round, the head's too, and attention, and nothing under f32 and auto", async () => {
     const config = await goldenConfig(join(FIXTURES, "training", "qdora_llama"));
     for (const compute_dtype of ["f32", "auto", "f16"] as const) {
       const { programs } = await prepareRun({ ...config, compute_dtype });
@@ -51,7 +51,11 @@ describe("compute_dtype f16", () => {
       const products = calls.filter(
         (c) => /forward$|dX$|^head|again$/.test(c.label) && /product/.test(c.kernel.name),
       );
-      expect(half.length, compute_dtype).toBe(compute_dtype === "f16" ? products.length : 0);
+      const attention = calls.filter((c) => /^attention_(forward|backward)/.test(c.kernel.name));
+      expect(attention.length).toBeGreaterThan(0);
+      expect(half, compute_dtype).toEqual(
+        compute_dtype === "f16" ? calls.filter((c) => products.includes(c) || attention.includes(c)) : [],
+      );
     }
   });
 });

@@ -1,0 +1,40 @@
+/** Adapters with subgroup matrices, for shaders that must be valid without a driver. */
+import { PORTABLE_TRAITS, type AdapterTraits, type MatrixShape } from "../../src/gpu/traits.js";
+
+const matrix = (M: number, N: number, K: number): MatrixShape => ({
+  componentType: "f16",
+  resultComponentType: "f32",
+  M,
+  N,
+  K,
+});
+
+/** The adapters that have matrices, as Dawn describes them. */
+export const VENDORS: Readonly<Record<string, AdapterTraits>> = Object.fromEntries(
+  (
+    [
+      ["nvidia", 32, 32, [matrix(16, 16, 16), matrix(16, 8, 16), matrix(16, 8, 8)]],
+      ["amd", 32, 64, [matrix(16, 16, 16)]],
+      ["intel", 8, 32, [matrix(8, 8, 16)]],
+      ["intel, second generation", 16, 32, [matrix(8, 16, 16)]],
+      ["apple", 4, 64, [matrix(8, 8, 8)]],
+    ] as const
+  ).map(([name, subgroupMinSize, subgroupMaxSize, matrixShapes]) => [
+    name,
+    {
+      ...PORTABLE_TRAITS,
+      vendor: name.split(",")[0] as string,
+      features: new Set([
+        "shader-f16",
+        "subgroups",
+        "chromium-experimental-subgroup-matrix",
+        ...(name === "apple" ? [] : ["subgroup-size-control"]),
+      ]),
+      subgroupMinSize,
+      subgroupMaxSize,
+      matrixShapes,
+      maxWorkgroupBytes: 49152,
+      maxWorkgroupInvocations: 1024,
+    },
+  ]),
+);
