@@ -5,7 +5,10 @@ import { tensor } from "../../src/program/tensor.js";
 import { uniformBytes } from "../../src/program/uniforms.js";
 
 const [x, y] = [tensor("x", [4]), tensor("y", [4])];
-const call = (N: number): Call => callCopyRows("rows", { x, y }, { N, width: 1, row: 0 });
+const call = (N: number): Call => ({
+  ...callCopyRows("rows", { x, y }, { N: 1, width: 1, row: 0 }),
+  sizes: { N, width: 1 },
+});
 const FIELDS = [
   { name: "N", type: "u32" },
   { name: "width", type: "f32" },
