@@ -82,8 +82,8 @@ export function planMemory(
 }
 
 /**
- * Layers repeat each other: calls of one kernel, one chunk and the same sizes at full capacity have the same sizes for
- * every token count. The executor checks that when it writes them.
+ * Layers repeat each other: a call and its like in another layer, of the same chunk and with the same sizes at full
+ * capacity, have the same sizes for every token count. `uniformBytes` checks that when they are written.
  */
 function planUniforms(programs: readonly Program[]): {
   readonly places: ReadonlyMap<string, readonly number[]>;
@@ -94,8 +94,9 @@ function planUniforms(programs: readonly Program[]): {
   for (const { name, calls } of programs) {
     const known = new Map<string, number>();
     const own = calls.map((call) => {
-      const { kernel, chunk, sizes, options } = call;
-      const key = JSON.stringify([kernel.name, chunk, sizes, options]);
+      const { kernel, label, chunk, sizes, options } = call;
+      const role = label.replace(/layers\.\d+/, "layers");
+      const key = JSON.stringify([kernel.name, role, chunk, sizes, options]);
       let place = known.get(key);
       if (place === undefined) known.set(key, (place = count++));
       return place;

@@ -35,11 +35,12 @@ describe("planMemory", () => {
     expect(plan.totalBytes).toBe(64 * 4 + 400 + 800 + 256 + 4096);
   });
 
-  it("gives uniforms to kinds of calls: by kernel, sizes, options, chunk and program", () => {
-    const call = step(input, a as Tensor);
+  it("shares uniforms between layers: by kernel, role, sizes, options, chunk and program", () => {
+    const call = { ...step(input, a as Tensor), label: "layers.0.q_proj forward" };
     const calls = [
       call,
-      { ...call, label: "the same elsewhere" },
+      { ...call, label: "layers.11.q_proj forward" },
+      { ...call, label: "layers.0.k_proj forward" },
       { ...call, sizes: { ...call.sizes, N: 2 } },
       { ...call, chunk: 0 },
       { ...call, chunk: 256 },
@@ -53,9 +54,9 @@ describe("planMemory", () => {
       ],
       0,
     );
-    expect(plan.uniforms.get("one")).toEqual([0, 0, 1, 2, 3, 4, 0]);
-    expect(plan.uniforms.get("two")).toEqual([5]);
-    expect(plan.bytesByKind.get("uniform")).toBe(6 * 256);
+    expect(plan.uniforms.get("one")).toEqual([0, 0, 1, 2, 3, 4, 5, 0]);
+    expect(plan.uniforms.get("two")).toEqual([6]);
+    expect(plan.bytesByKind.get("uniform")).toBe(7 * 256);
   });
 
   it("shares slots between programs", () => {
