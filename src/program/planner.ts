@@ -83,7 +83,8 @@ export function planMemory(
 
 /**
  * Layers repeat each other: calls of one kernel, one chunk and the same sizes at full capacity have the same sizes for
- * every token count. The executor checks that when it writes them.
+ * every token count, and those of row norms never change. Others may agree at full capacity alone. The executor checks
+ * it when it writes them.
  */
 function planUniforms(programs: readonly Program[]): {
   readonly places: ReadonlyMap<string, readonly number[]>;
@@ -94,7 +95,8 @@ function planUniforms(programs: readonly Program[]): {
   for (const { name, calls } of programs) {
     const known = new Map<string, number>();
     const own = calls.map((call) => {
-      const { kernel, chunk, sizes, options } = call;
+      const { kernel, chunk, onlyAfterUpdate, sizes, options } = call;
+      if (chunk === undefined && !onlyAfterUpdate) return count++;
       const key = JSON.stringify([kernel.name, chunk, sizes, options]);
       let place = known.get(key);
       if (place === undefined) known.set(key, (place = count++));
