@@ -2,7 +2,7 @@
 // Loads at an address that all lanes share are cheap there and others are not: the tokens' tile is read from workgroup
 // memory at shared addresses, weights are loaded for the S lanes of a subgroup together and then selected by lane.
 // Grid: column tiles, row tiles. For subgroups of exactly S = 4, 8 or 16 lanes with consecutive indices.
-// Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0, backward also 16 columns or more per subgroup, as many as divide BLOCK;
+// Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0, backward also whole words of codes per subgroup that lie in one block;
 // forward: rows of W and B of whole vec4. Rows of int8 and 16-bit weights: multiples of eight values.
 enable subgroups;
 const LANES = #{LANES}u;

@@ -24,10 +24,14 @@
 #endif
     }
 #if NF4 && BACKWARD && !LOW
-    for (var i = lane; i < KT * BLOCKS; i += LANES) {
-      let row = i / BLOCKS;
-      scales[row / #{UNROLL}u][i % BLOCKS][row % #{UNROLL}u / 4u][row % 4u] =
-        block_scale(((k0 + row) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS);
+    for (var i = lane; i < QUADS * BLOCKS; i += LANES) {
+      let row = i / BLOCKS * 4u;
+      // Whole vectors: a write to one component may touch the others.
+      scales[row / #{UNROLL}u][i % BLOCKS][row % #{UNROLL}u / 4u] = vec4f(
+#for u in 0..4
+        block_scale(((k0 + row + #{u}u) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS),
+#endfor
+      );
     }
 #endif
     workgroupBarrier();

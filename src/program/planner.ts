@@ -82,8 +82,9 @@ export function planMemory(
 }
 
 /**
- * Layers repeat each other: a call and its like in another layer, of the same chunk and with the same sizes at full
- * capacity, have the same sizes for every token count. `uniformBytes` checks that when they are written.
+ * Layers repeat each other: calls of one kernel, one chunk and the same sizes at full capacity have the same sizes for
+ * every token count, and those of row norms never change. Others may agree at full capacity alone. The executor checks
+ * it when it writes them.
  */
 function planUniforms(programs: readonly Program[]): {
   readonly places: ReadonlyMap<string, readonly number[]>;
@@ -94,9 +95,9 @@ function planUniforms(programs: readonly Program[]): {
   for (const { name, calls } of programs) {
     const known = new Map<string, number>();
     const own = calls.map((call) => {
-      const { kernel, label, chunk, sizes, options } = call;
-      const role = label.replace(/layers\.\d+/, "layers");
-      const key = JSON.stringify([kernel.name, role, chunk, sizes, options]);
+      const { kernel, chunk, onlyAfterUpdate, sizes, options } = call;
+      if (chunk === undefined && !onlyAfterUpdate) return count++;
+      const key = JSON.stringify([kernel.name, chunk, sizes, options]);
       let place = known.get(key);
       if (place === undefined) known.set(key, (place = count++));
       return place;

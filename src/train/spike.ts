@@ -3,6 +3,7 @@
  * because neither moves with single values. Which state a run goes back to is rollback.ts's business.
  */
 import { QdoraError } from "../formats/error.js";
+import { median } from "./median.js";
 
 /** Losses that are looked back on. */
 const WINDOW = 20;
@@ -12,13 +13,6 @@ const LEAST = 10;
 const MAD_TO_DEVIATION = 1.4826;
 /** The least deviation, as a part of the median: losses that hardly move are no reason to take small steps for spikes. */
 const LEAST_DEVIATION = 0.02;
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
-}
 
 /**
  * The largest loss that is no spike.

@@ -32,17 +32,15 @@ describe("planMemory", () => {
   it("adds up to the byte", () => {
     const plan = planMemory([chain(input, a as Tensor, b as Tensor)], 4096);
     expect(plan.totalBytes).toBe(plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0));
-    expect(plan.totalBytes).toBe(64 * 4 + 400 + 800 + 256 + 4096);
+    expect(plan.totalBytes).toBe(64 * 4 + 400 + 800 + 2 * 256 + 4096);
   });
 
-  it("shares uniforms between layers: by kernel, role, sizes, options, chunk and program", () => {
-    const call = { ...step(input, a as Tensor), label: "layers.0.q_proj forward" };
+  it("gives uniforms to kinds of calls: by kernel, sizes, options, chunk and program", () => {
+    const call = { ...step(input, a as Tensor), chunk: 0 };
     const calls = [
       call,
-      { ...call, label: "layers.11.q_proj forward" },
-      { ...call, label: "layers.0.k_proj forward" },
+      { ...call, label: "the same elsewhere" },
       { ...call, sizes: { ...call.sizes, N: 2 } },
-      { ...call, chunk: 0 },
       { ...call, chunk: 256 },
       { ...call, options: { ...call.options, OTHER: true } },
       call,
@@ -54,9 +52,16 @@ describe("planMemory", () => {
       ],
       0,
     );
-    expect(plan.uniforms.get("one")).toEqual([0, 0, 1, 2, 3, 4, 5, 0]);
-    expect(plan.uniforms.get("two")).toEqual([6]);
-    expect(plan.bytesByKind.get("uniform")).toBe(7 * 256);
+    expect(plan.uniforms.get("one")).toEqual([0, 0, 1, 2, 3, 0]);
+    expect(plan.uniforms.get("two")).toEqual([4]);
+    expect(plan.bytesByKind.get("uniform")).toBe(5 * 256);
+  });
+
+  it("shares uniforms of calls outside chunks only where their sizes never change", () => {
+    const call = step(input, a as Tensor);
+    const constant = { ...call, onlyAfterUpdate: true };
+    const plan = planMemory([{ name: "p", calls: [call, call, constant, constant] }], 0);
+    expect(plan.uniforms.get("p")).toEqual([0, 1, 2, 2]);
   });
 
   it("shares slots between programs", () => {

@@ -1,8 +1,15 @@
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { callCopyRows } from "../../src/kernels/copy_rows.js";
-import type { Call } from "../../src/program/kernel.js";
+import { generationProgram, generationTensors } from "../../src/model/generation.js";
+import { evaluationProgram, microBatchProgram } from "../../src/model/programs.js";
+import type { Call, Program } from "../../src/program/kernel.js";
+import { planMemory } from "../../src/program/planner.js";
 import { tensor } from "../../src/program/tensor.js";
 import { uniformBytes } from "../../src/program/uniforms.js";
+import { prepareRun } from "../../src/train/prepare.js";
+import { FIXTURES } from "../fixture_files.js";
+import { goldenConfig } from "../train/golden_run.js";
 
 const [x, y] = [tensor("x", [4]), tensor("y", [4])];
 const call = (N: number): Call => ({
@@ -39,5 +46,44 @@ describe("uniformBytes", () => {
     expect(() => uniformBytes(program, [0], [[{ name: "depth", type: "u32" }]])).toThrow(
       /rows\) has no size depth/,
     );
+  });
+});
+
+/** All sizes of a call as fields. */
+const fieldsOf = ({ sizes }: Call) =>
+  Object.keys(sizes)
+    .toSorted()
+    .map((name) => ({ name, type: "f32" }) as const);
+
+describe("calls that share uniforms", () => {
+  it.each(["dora_llama", "qdora_qwen2", "qlora_llama"])("agree for every token count: %s", async (name) => {
+    const run = await prepareRun(await goldenConfig(join(FIXTURES, "training", name)));
+    const { capacity, model, stream } = run;
+    const rank = [...run.layout.modules.values()][0]?.rank ?? 0;
+    // As many tokens as an adapter has ranks: row norms have products of these sizes too.
+    const generation = generationTensors(model, 64, rank);
+    const storage = { ...run.storage, chunk: 64, attention: "bfp16", checkpoint: "bfp16" } as const;
+    const trained = (N: number): Program[] => {
+      const sizes = { N, capacity, checkpointing: "full", storage } as const;
+      return [microBatchProgram(model, stream, sizes), evaluationProgram(model, stream, sizes)];
+    };
+    // Where the host has the embedding rows, these programs have no input.
+    const generated = (N: number, row: number): Program[] =>
+      model.embedding.length === 0
+        ? []
+        : [
+            generationProgram("prefill", model, generation, { N, capacity: rank, row }),
+            generationProgram("decode", model, generation, { N: 1, capacity: 1, row }),
+          ];
+    const places = new Map(
+      [trained(capacity), generated(rank, 0)].flatMap((programs) => [...planMemory(programs, 0).uniforms]),
+    );
+    const programs = Array.from({ length: capacity }, (_, i) => trained(i + 1)).flat();
+    for (let N = 1; N <= rank; N++) programs.push(...generated(N, 64 - N));
+    for (const program of programs) {
+      const own = places.get(program.name) ?? [];
+      expect(own).toHaveLength(program.calls.length);
+      expect(() => uniformBytes(program, own, program.calls.map(fieldsOf))).not.toThrow();
+    }
   });
 });
