@@ -41,8 +41,8 @@ async function pullAndEnd(
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
   const lock = join(home, "hub", ".locks", "models--acme--tiny", "qdora.lock");
   const partial = join(home, "hub", "models--acme--tiny", "blobs", `${hashOf(MODEL)}.incomplete`);
-  while (!existsSync(lock) || !existsSync(partial)) await new Promise((done) => setTimeout(done, 20));
-  await new Promise((done) => setTimeout(done, 500));
+  const hasCome = (): number => statSync(partial, { throwIfNoEntry: false })?.size ?? 0;
+  while (!existsSync(lock) || hasCome() < 50_000) await new Promise((done) => setTimeout(done, 20));
   child.kill(signal);
   const code = await new Promise<number | null>((done) => child.on("close", done));
   return { code, stderr };
