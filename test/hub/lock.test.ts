@@ -10,7 +10,8 @@ import { hashOf, startMockHub, type Fault } from "./mock_hub.js";
 import { FILES, hubEnvironment, newCache } from "./pull_story.js";
 
 const MODEL = FILES["model.safetensors"]!;
-const slowly = (times: number): Fault => ({
+/** Sends the weights piece by piece; `until` some bytes, after which nothing comes any more. */
+const slowly = (times: number, until = Infinity): Fault => ({
   host: "storage",
   at: /model\.safetensors$/,
   times,
@@ -18,6 +19,7 @@ const slowly = (times: number): Fault => ({
     response.writeHead(200, { etag: '"x"' });
     let at = 0;
     const timer = setInterval(() => {
+      if (at >= until) return;
       response.write(MODEL.bytes.subarray(at, at + 50_000));
       at += 50_000;
       if (at < MODEL.bytes.length) return;
@@ -28,7 +30,7 @@ const slowly = (times: number): Fault => ({
   },
 });
 
-/** Starts a pull and ends it with a signal as soon as some bytes of the weights are on the disk. */
+/** Starts a pull and ends it with a signal when the bytes that come have had time to arrive. */
 async function pullAndEnd(
   home: string,
   url: string,
@@ -41,8 +43,8 @@ async function pullAndEnd(
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
   const lock = join(home, "hub", ".locks", "models--acme--tiny", "qdora.lock");
   const partial = join(home, "hub", "models--acme--tiny", "blobs", `${hashOf(MODEL)}.incomplete`);
-  const hasCome = (): number => statSync(partial, { throwIfNoEntry: false })?.size ?? 0;
-  while (!existsSync(lock) || hasCome() < 50_000) await new Promise((done) => setTimeout(done, 20));
+  while (!existsSync(lock) || !existsSync(partial)) await new Promise((done) => setTimeout(done, 20));
+  await new Promise((done) => setTimeout(done, 1500));
   child.kill(signal);
   const code = await new Promise<number | null>((done) => child.on("close", done));
   return { code, stderr };
@@ -62,7 +64,7 @@ describe.concurrent("two processes", () => {
     ).toHaveLength(1);
   });
   it("killed with -9: the next takes the lock at once and goes on", async () => {
-    const hub = await startMockHub({ files: FILES, faults: [slowly(1)] });
+    const hub = await startMockHub({ files: FILES, faults: [slowly(1, 100_000)] });
     const cache = newCache();
     expect((await pullAndEnd(cache.home, hub.url, "SIGKILL")).code).toBeNull();
     const next = await cache.pull(hub);
@@ -73,7 +75,7 @@ describe.concurrent("two processes", () => {
     ["SIGINT", 130],
     ["SIGTERM", 143],
   ] as const)("%s keeps what has come and says so", async (signal, exit) => {
-    const hub = await startMockHub({ files: FILES, faults: [slowly(1)] });
+    const hub = await startMockHub({ files: FILES, faults: [slowly(1, 100_000)] });
     const cache = newCache();
     const { code, stderr } = await pullAndEnd(cache.home, hub.url, signal);
     expect(code).toBe(exit);
