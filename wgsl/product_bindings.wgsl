@@ -31,6 +31,13 @@ struct Sizes {
 #else
 @group(0) @binding(3) var<storage, read> absmax: array<f32>; // [blocks]
 #endif
+#elif INT8
+#if W_VEC4
+@group(0) @binding(2) var<storage, read> codes: array<vec2u>; // [out, in / 8] four signed bytes to a u32
+#else
+@group(0) @binding(2) var<storage, read> codes: array<u32>; // [out, ceil(in / 4)] four signed bytes to a u32
+#endif
+@group(0) @binding(3) var<storage, read> absmax: array<f32>; // [out]
 #else
 #if W_VEC4 && (BF16 || F16)
 @group(0) @binding(2) var<storage, read> values: array<vec4u>; // [out, in / 8] two 16-bit floats to a u32

@@ -33,6 +33,14 @@ fn load_eight(row: u32, column: u32, length: u32) -> mat2x4f {
     eight[0] * select(vec4f(second), vec4f(first), vec4u(0u, 1u, 2u, 3u) < vec4u(rest)),
     eight[1] * select(vec4f(second), vec4f(first), vec4u(4u, 5u, 6u, 7u) < vec4u(rest)));
 #endif
+#elif INT8
+#if W_VEC4
+  let words = codes[at / 8u];
+#else
+  let word = row * ((length + 3u) / 4u) + column / 4u;
+  let words = vec2u(codes[word], codes[word + 1u]);
+#endif
+  return mat2x4f(unpack4x8snorm(words.x), unpack4x8snorm(words.y)) * absmax[row];
 #elif (BF16 || F16) && W_VEC4
   let words = values[at / 8u];
   return mat2x4f(vec4f(unpack(words.x), unpack(words.y)), vec4f(unpack(words.z), unpack(words.w)));

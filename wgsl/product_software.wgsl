@@ -3,7 +3,7 @@
 // memory at shared addresses, weights are loaded for the S lanes of a subgroup together and then selected by lane.
 // Grid: column tiles, row tiles. For subgroups of exactly S = 4, 8 or 16 lanes with consecutive indices.
 // Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0, backward also 16 columns or more per subgroup, as many as divide BLOCK;
-// forward: rows of W and B of whole vec4.
+// forward: rows of W and B of whole vec4. Rows of int8 and 16-bit weights: multiples of eight values.
 enable subgroups;
 const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;

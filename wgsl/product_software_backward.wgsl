@@ -2,7 +2,21 @@
 #for u in 0..UNROLL
       {
         let row = k + #{u}u;
-#if (BF16 || F16) && !LOW
+#if INT8 && !LOW
+        let at = row * sizes.M + first + #{c * SPREAD}u;
+#for i in 0..Math.ceil(S / 8)
+        let words#{i} = codes[at / 8u + #{i}u];
+#endfor
+#if S == 4
+        let word = select(words0.x, words0.y, (at & 4u) != 0u);
+#elif S == 8
+        let word = select(words0.x, words0.y, bit2);
+#else
+        let word = select(select(words0.x, words0.y, bit2), select(words1.x, words1.y, bit2), bit3);
+#endif
+        // Its byte comes to the top, for its sign; tokens are scaled by absmax / 127.
+        w#{c}_#{u} = f32(bitcast<i32>(word << (24u - 8u * (sid & 3u))) >> 24u);
+#elif (BF16 || F16) && !LOW
         let at = row * sizes.M + first + #{c * SPREAD}u;
 #for i in 0..Math.ceil(S / 8)
         let words#{i} = values[at / 8u + #{i}u];

@@ -22,6 +22,21 @@
 #endfor
       }
 #endfor
+#elif INT8 && !LOW
+#for h in 0..UNROLL / 8
+      {
+#for i in 0..S
+        let q0_#{i} = codes[((first + #{c * LANES + i}u) * sizes.K + k) / 8u + #{h}u];
+#endfor
+#include "product_software_select.wgsl"
+#for q in 0..2
+        let quad#{q} = scale#{c} * unpack4x8snorm(q#{Math.log2(S)}_0[#{q}]);
+#for u in 0..4
+        w#{c}_#{8 * h + 4 * q + u} = quad#{q}[#{u}];
+#endfor
+#endfor
+      }
+#endfor
 #elif (BF16 || F16) && !LOW
 #for h in 0..UNROLL / 8
       {

@@ -13,7 +13,14 @@
 #if LOW
       tile[quad / #{UNROLL / 4}u][at] = load_p(row, k0 + quad * 4u);
 #else
-      tile[quad / #{UNROLL / 4}u][at] = load_x(row, k0 + quad * 4u);
+      let v = load_x(row, k0 + quad * 4u);
+#if INT8 && BACKWARD
+      let row_w = k0 + quad * 4u;
+      let scale = vec4f(absmax[row_w], absmax[row_w + 1u], absmax[row_w + 2u], absmax[row_w + 3u]) / 127.0;
+      tile[quad / #{UNROLL / 4}u][at] = v * scale;
+#else
+      tile[quad / #{UNROLL / 4}u][at] = v;
+#endif
 #endif
     }
 #if NF4 && BACKWARD && !LOW
@@ -24,12 +31,16 @@
     }
 #endif
     workgroupBarrier();
-#if NF4 && !BACKWARD && !LOW
+#if (NF4 || INT8) && !BACKWARD && !LOW
 #for c in 0..COLS
     var scale#{c}: f32;
     {
 #for i in 0..S
+#if NF4
       let q0_#{i} = block_scale(((first + #{c * LANES + i}u) * sizes.K + k0) / #{BLOCK}u);
+#else
+      let q0_#{i} = absmax[first + #{c * LANES + i}u];
+#endif
 #endfor
 #include "product_software_select.wgsl"
       scale#{c} = q#{Math.log2(S)}_0;

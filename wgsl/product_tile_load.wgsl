@@ -14,6 +14,11 @@ fn load_w(row: u32, column: u32, length: u32) -> vec4f {
   return vec4f(
     levels[(word >> 4u) & 15u] * block_scale(at / #{BLOCK}u), levels[word & 15u] * block_scale((at + 1u) / #{BLOCK}u),
     levels[(word >> 12u) & 15u] * block_scale((at + 2u) / #{BLOCK}u), levels[(word >> 8u) & 15u] * block_scale((at + 3u) / #{BLOCK}u));
+#elif INT8 && W_VEC4
+  let words = codes[(row * length + column) / 8u];
+  return absmax[row] * unpack4x8snorm(select(words.x, words.y, (column & 4u) != 0u));
+#elif INT8
+  return absmax[row] * unpack4x8snorm(codes[row * ((length + 3u) / 4u) + column / 4u]);
 #elif BF16 || F16
   let at = row * length + column;
 #if W_VEC4

@@ -5,14 +5,14 @@
 import { callDoraBackward, callDoraRowNorm } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward } from "../kernels/product.js";
-import type { Weight } from "../kernels/weight.js";
+import type { LinearWeight } from "../kernels/weight.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type Tensor } from "../program/tensor.js";
 import type { ModuleAdapter } from "./layout.js";
 
 export interface Linear {
   readonly path: string;
-  readonly weight: Weight;
+  readonly weight: LinearWeight;
   /** [out, 2] (g, bias), or [out, 1] g of a module without bias: written by the row norms with DoRA, constant (1, bias) for a plain bias, absent where neither is. */
   readonly scaleBias?: Tensor;
   /** [out], read by the row norms. */

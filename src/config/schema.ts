@@ -148,7 +148,7 @@ export const KEYS = {
     fallback: true,
   }),
   quant_head: base({
-    ...choice("none", "nf4"),
+    ...choice("none", "int8", "nf4"),
     help: "nf4 also quantises the output head: a quarter of its memory; raises the loss, most in small models (135 M: 2.00 to 2.15)",
     fallback: "none",
   }),

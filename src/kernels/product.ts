@@ -1,5 +1,5 @@
 /**
- * Products with a frozen weight W [out, in], NF4 or dense: y = g * (x Wt + p Bt) + bias + residual, and dx = e W + q A.
+ * Products with a frozen weight W [out, in], NF4, int8 or dense: y = g * (x Wt + p Bt) + bias + residual, and dx = e W + q A.
  * One set of kernels serves both ways: rows x [N, K] times op(W) [K, M], where op transposes in forward only.
  * Inside a call the names are those of the forward way; in backward x is e, y is dx, p is q and b is a.
  */
@@ -33,11 +33,34 @@ function productKernel(name: string, yAccess: Access): Kernel {
 }
 
 export const nf4ProductForward = productKernel("nf4_product_forward", "write");
+export const int8ProductForward = productKernel("int8_product_forward", "write");
 export const denseProductForward = productKernel("dense_product_forward", "write");
 export const nf4ProductBackward = productKernel("nf4_product_backward", "write");
 export const nf4ProductBackwardAdd = productKernel("nf4_product_backward_add", "update");
+export const int8ProductBackward = productKernel("int8_product_backward", "write");
+export const int8ProductBackwardAdd = productKernel("int8_product_backward_add", "update");
 export const denseProductBackward = productKernel("dense_product_backward", "write");
 export const denseProductBackwardAdd = productKernel("dense_product_backward_add", "update");
+
+interface ProductKernels {
+  readonly forward: Kernel;
+  readonly backward: Kernel;
+  readonly backwardAdd: Kernel;
+}
+
+const DENSE: ProductKernels = {
+  forward: denseProductForward,
+  backward: denseProductBackward,
+  backwardAdd: denseProductBackwardAdd,
+};
+
+const KERNELS: Readonly<Record<Weight["format"], ProductKernels>> = {
+  nf4: { forward: nf4ProductForward, backward: nf4ProductBackward, backwardAdd: nf4ProductBackwardAdd },
+  int8: { forward: int8ProductForward, backward: int8ProductBackward, backwardAdd: int8ProductBackwardAdd },
+  bf16: DENSE,
+  f16: DENSE,
+  f32: DENSE,
+};
 
 function productCost(call: Call): Cost {
   const [N, K, M, rank] = [size(call, "N"), size(call, "K"), size(call, "M"), size(call, "rank")];
@@ -52,14 +75,15 @@ function productCost(call: Call): Cost {
 }
 
 function weightTensors(w: Weight): Record<string, Tensor> {
-  if (w.format !== "nf4") return { values: w.values };
-  return { codes: w.codes, absmax: w.absmax };
+  return "values" in w ? { values: w.values } : { codes: w.codes, absmax: w.absmax };
 }
 
 function weightOptions(w: Weight): Defines {
   switch (w.format) {
     case "nf4":
       return { NF4: true, BLOCK: w.blockSize, DOUBLE: w.doubleQuant };
+    case "int8":
+      return { INT8: true };
     case "bf16":
       return { BF16: true };
     case "f16":
@@ -132,7 +156,7 @@ export function callProductForward(
   checkRows(label, x, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, y, sizes.yRow + s.N, sizes.yStride);
   return {
-    kernel: weight.format === "nf4" ? nf4ProductForward : denseProductForward,
+    kernel: KERNELS[weight.format].forward,
     label,
     tensors: {
       x,
@@ -200,16 +224,9 @@ export function callProductBackward(
   };
   checkRows(label, e, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, dx, sizes.yRow + s.N, sizes.yStride);
-  const isNf4 = weight.format === "nf4";
-  const kernel = s.accumulate
-    ? isNf4
-      ? nf4ProductBackwardAdd
-      : denseProductBackwardAdd
-    : isNf4
-      ? nf4ProductBackward
-      : denseProductBackward;
+  const { backward, backwardAdd } = KERNELS[weight.format];
   return {
-    kernel,
+    kernel: s.accumulate ? backwardAdd : backward,
     label,
     tensors: { x: e, ...weightTensors(weight), y: dx, ...(hasLowrank && { p: q, b: a }) },
     sizes,

@@ -4,8 +4,9 @@ import { option, size, type Call } from "../program/kernel.js";
 /** Row length of W. */
 export const rowLength = (call: Call): number => size(call, option(call, "BACKWARD") ? "M" : "K");
 
-/** Whether two values of W share a u32. */
-export const isPacked = (call: Call): boolean => Boolean(option(call, "BF16") || option(call, "F16"));
+/** Whether two or four values of W share a u32. */
+export const isPacked = (call: Call): boolean =>
+  Boolean(option(call, "BF16") || option(call, "F16") || option(call, "INT8"));
 
 export const isF32 = (call: Call): boolean => !option(call, "NF4") && !isPacked(call);
 

@@ -5,6 +5,10 @@ import { bound, option, size, type Call, type NumberArray, type TwinMemory } fro
 /** The weight of a product call, [out, in] in f64. */
 export function decodeWeight(memory: TwinMemory, call: Call, out: number, inputs: number): Float64Array {
   const w = new Float64Array(out * inputs);
+  if (option(call, "INT8")) {
+    decodeInt8(w, bound(memory, "codes"), bound(memory, "absmax"), inputs);
+    return w;
+  }
   if (!option(call, "NF4")) {
     w.set(bound(memory, "values").subarray(0, w.length));
     return w;
@@ -22,6 +26,17 @@ export function decodeWeight(memory: TwinMemory, call: Call, out: number, inputs
     }
   }
   return w;
+}
+
+/** Signed bytes, four to a word; a row starts at a whole word. */
+function decodeInt8(w: Float64Array, codes: NumberArray, absmax: NumberArray, inputs: number): void {
+  const words = Math.ceil(inputs / 4);
+  for (let i = 0; i < w.length; i++) {
+    const row = Math.floor(i / inputs);
+    const k = i % inputs;
+    const byte = (codes[row * words + (k >> 2)]! >>> (8 * (k & 3))) & 255;
+    w[i] = ((byte < 128 ? byte : byte - 256) / 127) * absmax[row]!;
+  }
 }
 
 /** absmax of a block from its double-quantised form, rounded to f32 as bitsandbytes does. */

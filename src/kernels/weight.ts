@@ -24,6 +24,17 @@ export interface Nf4Weight {
   readonly doubleQuant: boolean;
 }
 
+/** A row of signed bytes with one scale: value = code / 127 * absmax, code -127 .. 127. For the head alone. */
+export interface Int8Weight {
+  readonly format: "int8";
+  readonly out: number;
+  readonly in: number;
+  /** u32 [out, ceil(in / 4)]: each row padded to whole words, the first value in the lowest byte. */
+  readonly codes: Tensor;
+  /** f32 [out] row maxima. */
+  readonly absmax: Tensor;
+}
+
 /**
  * Double-quantised block maxima in one tensor of u32, so that a product needs one binding less: the bits of 256 map entries, of the
  * offset, of one nested absmax per 256 blocks; then the 8-bit codes of all blocks, four to a word.
@@ -34,8 +45,11 @@ export function doubleQuantLayout(blocks: number): { readonly codesWord: number;
   return { codesWord, words: codesWord + Math.ceil(blocks / 4) };
 }
 
+/** The weight of a linear module. */
+export type LinearWeight = Nf4Weight | DenseWeight;
+
 /** A frozen matrix W [out, in]. */
-export type Weight = Nf4Weight | DenseWeight;
+export type Weight = LinearWeight | Int8Weight;
 
 /** Bytes a product must read of a weight at least once. */
 export function weightBytes(w: Weight): number {
@@ -46,6 +60,8 @@ export function weightBytes(w: Weight): number {
     case "bf16":
     case "f16":
       return 2 * count;
+    case "int8":
+      return count + 4 * w.out;
     case "nf4":
       return count / 2 + (w.doubleQuant ? 1 : 4) * Math.ceil(count / w.blockSize);
     default:

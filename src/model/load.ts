@@ -12,6 +12,7 @@ import type { Architecture } from "./config.js";
 import { findEntry, readVector, type TensorSink } from "./entries.js";
 import type { ModelFingerprint } from "./fingerprint.js";
 import { loadDense } from "./load_dense.js";
+import { loadInt8 } from "./load_int8.js";
 import { loadLinear, quantizeRows } from "./load_linear.js";
 import type { LinearModule, Role } from "./modules.js";
 import { layerModules, layerPath } from "./modules.js";
@@ -137,9 +138,9 @@ async function loadTable(
 ): Promise<void> {
   const entry = findEntry(checkpoint, name, [arch.vocab, arch.hidden]);
   for (const { firstRow, weight } of parts) {
-    await (weight.format === "nf4"
-      ? quantizeRows(reader, entry, firstRow, weight, undefined, sink)
-      : loadDense(reader, entry, firstRow * arch.hidden, weight.values, weight.format, sink));
+    if (weight.format === "nf4") await quantizeRows(reader, entry, firstRow, weight, undefined, sink);
+    else if (weight.format === "int8") await loadInt8(reader, entry, firstRow, weight, sink);
+    else await loadDense(reader, entry, firstRow * arch.hidden, weight.values, weight.format, sink);
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Linear } from "../adapter/linear.js";
 import { f32ToBf16, f32ToF16 } from "../formats/floats.js";
-import { doubleQuantLayout, type Weight } from "../kernels/weight.js";
+import { doubleQuantLayout, type Nf4Weight, type Weight } from "../kernels/weight.js";
 import { RandomSource } from "../program/random.js";
 import { tensorBytes, type Tensor } from "../program/tensor.js";
 import { DYNAMIC_MAP } from "../quant/dynamic.js";
@@ -65,10 +65,13 @@ async function fillModel(
   words: Uint8Array,
   blocks: DenseBlocks,
 ): Promise<RowSquares> {
-  const fill = (weight: Weight): Promise<void> =>
-    weight.format === "nf4"
-      ? fillNf4(weight, words, sink)
-      : repeat(weight.values, blocks[weight.format], sink);
+  const fill = async (weight: Weight): Promise<void> => {
+    if (weight.format === "nf4") await fillNf4(weight, words, sink);
+    else if (weight.format === "int8") {
+      await repeat(weight.codes, words, sink);
+      await sink.write(weight.absmax, bytesOf(new Float32Array(weight.out).fill(ABSMAX)));
+    } else await repeat(weight.values, blocks[weight.format], sink);
+  };
   const ones = async (t: Tensor | undefined): Promise<void> => {
     if (t) await sink.write(t, bytesOf(new Float32Array(t.shape[0] ?? 0).fill(1)));
   };
@@ -89,7 +92,7 @@ async function fillModel(
 }
 
 async function fillNf4(
-  weight: Extract<Weight, { format: "nf4" }>,
+  weight: Nf4Weight,
   words: Uint8Array,
   sink: TensorSink,
 ): Promise<void> {

@@ -5,6 +5,8 @@ import {
   doubleQuantLayout,
   type DenseFormat,
   type DenseWeight,
+  type Int8Weight,
+  type LinearWeight,
   type Nf4Weight,
   type Weight,
 } from "../kernels/weight.js";
@@ -16,6 +18,9 @@ import { layerModules, layerPath, type LinearModule, type Role } from "./modules
 export type LinearFormat =
   | { readonly format: "nf4"; readonly blockSize: number; readonly doubleQuant: boolean }
   | { readonly format: DenseFormat };
+
+/** How the head lies on the GPU. */
+export type HeadFormat = LinearFormat | { readonly format: "int8" };
 
 export interface LayerTensors {
   readonly layer: number;
@@ -62,7 +67,7 @@ export interface ModelStorage {
   readonly linear: (module: LinearModule) => LinearFormat;
   /** Stored type of embedding and head. */
   readonly table: DenseFormat;
-  readonly head: LinearFormat;
+  readonly head: HeadFormat;
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
   /** Layers from this one on are streamed; none with the number of layers. */
@@ -87,16 +92,12 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
     maxBindingBytes,
   );
   const { head } = storage;
-  const ownHead = (): readonly TablePart[] =>
-    head.format === "nf4"
-      ? nf4Parts(arch, head, maxBindingBytes)
-      : denseParts("lm_head.weight", arch, head.format, "head", maxBindingBytes);
-  const sharesHead = arch.tied && head.format !== "nf4";
+  const sharesHead = arch.tied && head.format !== "nf4" && head.format !== "int8";
   const ring = residentLayers < arch.layers ? layerRing(arch, storage) : undefined;
   return {
     arch,
     embedding: storage.hostEmbedding ? [] : embedding,
-    head: sharesHead ? embedding : ownHead(),
+    head: sharesHead ? embedding : headParts(arch, head, maxBindingBytes),
     finalNorm: tensor("model.norm.weight", [arch.hidden], "f32", "weight"),
     layers: Array.from({ length: arch.layers }, (_, layer) =>
       layerTensors(arch, storage, layer, ring && layer >= ring.firstLayer ? inSlot(layer, ring) : (t) => t),
@@ -197,7 +198,29 @@ function denseParts(
   });
 }
 
-/** A quantised head; each part is quantised for itself. */
+function headParts(arch: Architecture, how: HeadFormat, maxBindingBytes: number): readonly TablePart[] {
+  switch (how.format) {
+    case "nf4":
+      return nf4Parts(arch, how, maxBindingBytes);
+    case "int8":
+      return int8Parts(arch, maxBindingBytes);
+    default:
+      return denseParts("lm_head.weight", arch, how.format, "head", maxBindingBytes);
+  }
+}
+
+function int8Parts(arch: Architecture, maxBindingBytes: number): readonly TablePart<Int8Weight>[] {
+  const { hidden } = arch;
+  const words = Math.ceil(hidden / 4);
+  return ranges(arch, partRows(words * 4, maxBindingBytes)).map(({ firstRow, out }) => {
+    const name = partName("lm_head.weight", firstRow);
+    const codes = tensor(`${name}.codes`, [out, words], "u32", "head");
+    const absmax = tensor(`${name}.absmax`, [out], "f32", "head");
+    return { firstRow, weight: { format: "int8", out, in: hidden, codes, absmax } };
+  });
+}
+
+/** A head in NF4; each part is quantised for itself. */
 function nf4Parts(
   arch: Architecture,
   how: Extract<LinearFormat, { format: "nf4" }>,
@@ -230,7 +253,7 @@ function nf4Weight(
   };
 }
 
-function linearWeight(m: LinearModule, how: LinearFormat, place: Placing): Weight {
+function linearWeight(m: LinearModule, how: LinearFormat, place: Placing): LinearWeight {
   const name = `${m.path}.weight`;
   if (how.format !== "nf4") {
     const values = place(tensor(name, [m.out, m.in], how.format, "weight"));

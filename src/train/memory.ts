@@ -17,7 +17,13 @@ import {
   type StreamTensors,
 } from "../model/programs.js";
 import type { StreamStorage } from "../model/stream.js";
-import { modelTensors, RING_SLOTS, type LinearFormat, type ModelTensors } from "../model/tensors.js";
+import {
+  modelTensors,
+  RING_SLOTS,
+  type HeadFormat,
+  type LinearFormat,
+  type ModelTensors,
+} from "../model/tensors.js";
 import type { Program } from "../program/kernel.js";
 import { planMemory, type MemoryPlan } from "../program/planner.js";
 import { optimizerProgram } from "./optimizer.js";
@@ -122,6 +128,19 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
   };
 }
 
+function headFormat(shape: RunShape, { quant_head: quant, double_quant }: MemorySettings): HeadFormat {
+  switch (quant) {
+    case "nf4":
+      return { format: "nf4", blockSize: 64, doubleQuant: double_quant };
+    case "int8":
+      return { format: "int8" };
+    case "none":
+      return { format: shape.head };
+    default:
+      throw new Error(`unknown quant_head ${String(quant satisfies never)}`);
+  }
+}
+
 /** Describes all tensors, builds all programs and plans their memory. */
 export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
   const { arch, layout, capacity, positions } = shape;
@@ -129,10 +148,7 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
   const model = modelTensors(arch, {
     linear: shape.linear,
     table: shape.table,
-    head:
-      settings.quant_head === "nf4"
-        ? { format: "nf4", blockSize: 64, doubleQuant: settings.double_quant }
-        : { format: shape.head },
+    head: headFormat(shape, settings),
     hostEmbedding: storage.hostEmbedding,
     residentLayers,
     positions,

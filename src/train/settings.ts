@@ -17,7 +17,7 @@ export interface TrainingSettings {
   readonly init_adapter?: string | undefined;
   readonly quant: "nf4" | "none";
   readonly double_quant: boolean;
-  readonly quant_head: "none" | "nf4";
+  readonly quant_head: "none" | "int8" | "nf4";
   readonly compute_dtype: "f32" | "f16" | "auto";
   readonly use_dora: boolean;
   readonly use_rslora: boolean;

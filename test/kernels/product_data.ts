@@ -32,6 +32,20 @@ export function testWeight(
         weight: { format, out, in: inputs, values },
         data: { values: f32ToF16(randomF32(out * inputs, seed)) },
       };
+    case "int8":
+      return {
+        weight: {
+          format,
+          out,
+          in: inputs,
+          codes: given("w.codes", [out, Math.ceil(inputs / 4)], "u32"),
+          absmax: given("w.absmax", [out]),
+        },
+        data: {
+          codes: int8Codes(out * Math.ceil(inputs / 4), seed),
+          absmax: randomF32(out, seed + 1).map((v) => 0.1 + Math.abs(v)),
+        },
+      };
     case "nf4":
     case "nf4 nested": {
       const isNested = format === "nf4 nested";
@@ -65,6 +79,13 @@ export function testWeight(
     default:
       throw new Error(String(format satisfies never));
   }
+}
+
+/** Words of bytes -127 .. 127, those after the end of a row too: a product that reads them in error is off by far. */
+function int8Codes(words: number, seed: number): Uint32Array {
+  const next = random(seed);
+  const bytes = Int8Array.from({ length: 4 * words }, () => Math.floor(Math.abs(next()) * 1e9) % 255 - 127);
+  return new Uint32Array(bytes.buffer);
 }
 
 function doubleQuantised(blocks: number, codes: Uint32Array): Uint32Array {

@@ -30,6 +30,7 @@ const SWITCHES: readonly Flags[] = [
   { checkpoint_place: "host" },
   { checkpoint_place: "host", checkpoint_dtype: "f32" },
   { checkpoint_dtype: "f32" },
+  { quant_head: "int8" },
   { quant_head: "nf4" },
   { quant_head: "nf4", double_quant: false },
   { quant: "none" },
