@@ -6,6 +6,7 @@ import { generationProgram, generationTensors } from "../../dist/model/generatio
 import { geometry } from "../../dist/model/geometries.js";
 import { allModules } from "../../dist/model/modules.js";
 import { modelTensors } from "../../dist/model/tensors.js";
+import { callProductBackward, callProductForward } from "../../dist/kernels/product.js";
 import { callNf4Quantize } from "../../dist/kernels/nf4_quantize.js";
 import { streamTensors } from "../../dist/model/programs.js";
 import { tensor } from "../../dist/program/tensor.js";
@@ -56,6 +57,27 @@ function quantizeCall({ hidden, feedForward }) {
   );
 }
 
+/** A head in int8, as if it took two bindings. */
+function int8HeadCalls({ hidden, vocab }, tokens, half) {
+  const given = (what, shape, dtype) => tensor(what, shape, dtype, "cache");
+  const weight = {
+    format: "int8",
+    out: vocab,
+    in: hidden,
+    codes: given("head.codes", [vocab, hidden / 4], "u32"),
+    absmax: given("head.absmax", [vocab], "f32"),
+  };
+  const x = given("head.x", [tokens, hidden], "f32");
+  const logits = given("head.logits", [tokens, vocab], "f32");
+  const dx = given("head.dx", [tokens, hidden], "f32");
+  return [
+    callProductForward("logits", { x, weight, y: logits }, { N: tokens, half }),
+    ...[false, true].map((accumulate) =>
+      callProductBackward("head dX", { e: logits, weight, dx }, { N: tokens, half, accumulate }),
+    ),
+  ];
+}
+
 function callsOf(name, capacity, base, computeDtype) {
   const full = geometry(name);
   const arch = { ...full, layers: LAYERS, windows: full.windows.slice(0, LAYERS) };
@@ -88,7 +110,7 @@ function callsOf(name, capacity, base, computeDtype) {
   return [
     ...programs,
     optimizerProgram(layoutOf(8), streamTensors(capacity)),
-    { calls: [quantizeCall(arch)] },
+    { calls: [quantizeCall(arch), ...int8HeadCalls(arch, 256, computeDtype === "f16")] },
     generationProgram("prefill", model, generation, { N: 128, capacity: 128, row: 0 }),
     generationProgram("decode", model, generation, { N: 1, capacity: 1, row: 0 }),
   ]

@@ -91,11 +91,7 @@ async function fillModel(
   return squares;
 }
 
-async function fillNf4(
-  weight: Nf4Weight,
-  words: Uint8Array,
-  sink: TensorSink,
-): Promise<void> {
+async function fillNf4(weight: Nf4Weight, words: Uint8Array, sink: TensorSink): Promise<void> {
   await repeat(weight.codes, words, sink);
   const blocks = Math.ceil((weight.out * weight.in) / weight.blockSize);
   if (!weight.doubleQuant) {

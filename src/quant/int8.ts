@@ -24,8 +24,8 @@ export function quantizeInt8Rows(
     let largest = 0;
     for (let i = first; i < first + width; i++) largest = Math.max(largest, Math.abs(values[i]!));
     absmax[row] = largest;
-    // A quotient of two f32 and a number of seven bits: in f64 no value but a tie itself comes near enough to a tie to round to it.
     const at = row * rowBytes;
+    // 127 v / absmax of two f32: what is no tie lies 2^-33 or more beside one, which f64 sees.
     for (let k = 0; k < width; k++)
       codes[at + k] = largest === 0 ? 0 : (values[first + k]! * 127) / largest + ROUNDER - ROUNDER;
     codes.fill(0, at + width, at + rowBytes);

@@ -24,13 +24,14 @@ afterAll(async () => {
 /** All calls of training, evaluation and generation with the golden models, in several storages. */
 async function callsOfPrograms(): Promise<readonly Call[]> {
   const all: Call[] = [];
-  for (const [name, optimizer] of [
-    ["dora_llama", "adamw"],
-    ["qdora_llama_dq", "adamw8bit"],
-    ["qdora_qwen2", "adamw"],
-    ["qlora_llama", "adamw"],
+  for (const [name, optimizer, quant_head] of [
+    ["dora_llama", "adamw", "none"],
+    ["qdora_llama_dq", "adamw8bit", "nf4"],
+    ["qdora_qwen2", "adamw", "none"],
+    ["qlora_llama", "adamw", "int8"],
   ] as const) {
-    const run = await prepareRun({ ...(await goldenConfig(join(FIXTURES, "training", name))), optimizer });
+    const golden = await goldenConfig(join(FIXTURES, "training", name));
+    const run = await prepareRun({ ...golden, optimizer, quant_head });
     const sizes = { N: run.capacity, capacity: run.capacity, checkpointing: "full" as const };
     const generation = generationTensors(run.model, 64, 16);
     all.push(
@@ -75,7 +76,12 @@ describe("all kernels", () => {
   it("are used by a program, or tested alone", async () => {
     const used = new Set((await callsOfPrograms()).map((call) => call.kernel.name));
     // Parts of a table follow one another only where one binding cannot hold it; quantisation runs when a model is loaded.
-    const alone = ["embedding_gather_add", "nf4_quantize", "dense_product_backward_add"];
+    const alone = [
+      "embedding_gather_add",
+      "nf4_quantize",
+      "dense_product_backward_add",
+      "int8_product_backward_add",
+    ];
     expect([...used, ...alone].toSorted()).toEqual(
       ALL_KERNELS.map((k) => k.name)
         .concat(alone.filter((name) => used.has(name)))

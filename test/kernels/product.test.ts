@@ -41,8 +41,8 @@ describe("product backward", () => {
 });
 
 describe("product twins", () => {
-  it("backward is the derivative of forward", () => {
-    const c: Case = { format: "nf4 nested", N: 2, in: 33, out: 9, rank: 3 };
+  it.each(["nf4 nested", "int8"] as const)("backward is the derivative of forward, %s", (format) => {
+    const c: Case = { format, N: 2, in: 33, out: 9, rank: 3 };
     const f = forward(c);
     const b = backward(c);
     const e = Float64Array.from(randomF32(c.N * c.out, 9));

@@ -84,7 +84,7 @@ export function testWeight(
 /** Words of bytes -127 .. 127, those after the end of a row too: a product that reads them in error is off by far. */
 function int8Codes(words: number, seed: number): Uint32Array {
   const next = random(seed);
-  const bytes = Int8Array.from({ length: 4 * words }, () => Math.floor(Math.abs(next()) * 1e9) % 255 - 127);
+  const bytes = Int8Array.from({ length: 4 * words }, () => (Math.floor(Math.abs(next()) * 1e9) % 255) - 127);
   return new Uint32Array(bytes.buffer);
 }
 

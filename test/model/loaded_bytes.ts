@@ -5,7 +5,7 @@ import { openCheckpoint } from "../../src/formats/checkpoint.js";
 import { readArchitecture } from "../../src/model/config.js";
 import { linearFormats, loadModel, storedFormat } from "../../src/model/load.js";
 import { allModules } from "../../src/model/modules.js";
-import { modelTensors } from "../../src/model/tensors.js";
+import { modelTensors, type HeadFormat } from "../../src/model/tensors.js";
 import { tensorBytes } from "../../src/program/tensor.js";
 
 const DORA: AdapterSettings = {
@@ -22,7 +22,13 @@ const DORA: AdapterSettings = {
 /** @returns the bytes of each tensor of a model with DoRA on all linear modules */
 export async function loadedBytes(
   folder: string,
-  how: { readonly quant: "nf4" | "none"; readonly doubleQuant: boolean },
+  how: {
+    readonly quant: "nf4" | "none";
+    readonly doubleQuant: boolean;
+    /** As stored, if none is given. */
+    readonly head?: HeadFormat;
+    readonly maxBindingBytes?: number;
+  },
 ): Promise<ReadonlyMap<string, Uint8Array>> {
   const arch = await readArchitecture(folder);
   const checkpoint = await openCheckpoint(folder);
@@ -30,11 +36,11 @@ export async function loadedBytes(
   const model = modelTensors(arch, {
     linear: await linearFormats(checkpoint, arch, how.quant, how.doubleQuant),
     table,
-    head: { format: table },
+    head: how.head ?? { format: table },
     hostEmbedding: false,
     residentLayers: arch.layers,
     positions: 8,
-    maxBindingBytes: 1 << 27,
+    maxBindingBytes: how.maxBindingBytes ?? 1 << 27,
     adapter: adapterLayout(targetModules(allModules(arch), DORA), DORA, (m) => m.layer),
   });
   await checkpoint.close();

@@ -182,6 +182,31 @@ describe("savings", () => {
     expect(savings(shape, config, run, 1e12)).toEqual([]);
   });
 
+  it("counts a byte for each value of a head in int8, and four for each row", async () => {
+    const { plan } = await planOf("smollm2-135m", { max_seq_length: 100, quant_head: "int8" });
+    expect(plan.bytesByKind.get("head")).toBe(49_152 * (576 + 4));
+    // The tied embedding is then on the host.
+    expect(plan.bytesByKind.get("embedding") ?? 0).toBe(0);
+  });
+
+  it("tries a head in int8 before one in NF4, and never proposes both", async () => {
+    const config = await configOf({ max_seq_length: 2048, checkpoint_place: "host", optimizer: "adamw8bit" });
+    const shape = geometryShape("llama-3.1-8b", config);
+    const run = fitMemory(shape, config, undefined);
+    const headsFor = (limit: number): readonly (readonly [string, number])[] =>
+      savings(shape, config, run, limit)
+        .filter((s) => s.change.startsWith("--quant-head"))
+        .map((s) => [s.change, s.savedBytes]);
+    const [int8] = headsFor(4.9e9);
+    const [nf4, ...others] = headsFor(4.5e9);
+    // [128256, 4096] in bf16, in bytes with an f32 a row, in NF4 with a byte and a little for each block; smaller tables have fewer parts.
+    expect(int8?.[0]).toBe("--quant-head int8");
+    expect(Math.abs((int8?.[1] ?? 0) - 128_256 * (2 * 4096 - 4100))).toBeLessThan(1e6);
+    expect(nf4?.[0]).toBe("--quant-head nf4");
+    expect(Math.abs((nf4?.[1] ?? 0) - 128_256 * (2 * 4096 - 4096 / 2 - 4096 / 64))).toBeLessThan(2e6);
+    expect(others).toEqual([]);
+  });
+
   it("starts from what was chosen to fit", async () => {
     const config = await configOf({ max_seq_length: 2048, stream_layers: "0", memory_limit: "5GB" });
     const shape = geometryShape("llama-3.1-8b", config);

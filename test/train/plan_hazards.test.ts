@@ -48,6 +48,7 @@ const SETTINGS: readonly Readonly<Record<string, string | number | boolean>>[] =
   { checkpoint_place: "host", checkpoint_dtype: "f32", stream_layers: "2", quant_head: "nf4" },
   { optimizer: "adamw8bit", target_modules: "q_proj,v_proj,k_proj", exclude_modules: "k_proj", rank: 3 },
   { target_modules: "down_proj", quant_head: "nf4", token_chunk: 128 },
+  { quant_head: "int8", token_chunk: 128 },
 ];
 
 const overlap = (a: Place, b: Place): boolean =>
