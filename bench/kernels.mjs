@@ -26,7 +26,7 @@ const SHAPES = [
   [2048, 2048],
   [2048, 5632],
 ];
-const FORMATS = ["f32", "bf16", "nf4", "nf4 double-quantised"];
+const FORMATS = ["f32", "bf16", "int8", "nf4", "nf4 double-quantised"];
 const RANK = 16;
 /** Fewer tokens are generation, which has no backward. */
 const FEWEST_BACKWARD_TOKENS = 8;
@@ -51,6 +51,10 @@ function variants({ product, call }, gpu) {
 const given = (name, shape, dtype = "f32") => tensor(name, shape, dtype, "cache");
 
 function weight(format, inputs, out) {
+  if (format === "int8") {
+    const codes = given("codes", [out, Math.ceil(inputs / 4)], "u32");
+    return { format, out, in: inputs, codes, absmax: given("absmax", [out]) };
+  }
   if (!format.startsWith("nf4"))
     return { format, out, in: inputs, values: given("values", [out, inputs], format) };
   const blocks = (inputs * out) / 64;

@@ -199,14 +199,9 @@ function denseParts(
 }
 
 function headParts(arch: Architecture, how: HeadFormat, maxBindingBytes: number): readonly TablePart[] {
-  switch (how.format) {
-    case "nf4":
-      return nf4Parts(arch, how, maxBindingBytes);
-    case "int8":
-      return int8Parts(arch, maxBindingBytes);
-    default:
-      return denseParts("lm_head.weight", arch, how.format, "head", maxBindingBytes);
-  }
+  if (how.format === "nf4") return nf4Parts(arch, how, maxBindingBytes);
+  if (how.format === "int8") return int8Parts(arch, maxBindingBytes);
+  return denseParts("lm_head.weight", arch, how.format, "head", maxBindingBytes);
 }
 
 function int8Parts(arch: Architecture, maxBindingBytes: number): readonly TablePart<Int8Weight>[] {

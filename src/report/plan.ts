@@ -72,6 +72,7 @@ function choicesText({ shape, run, config }: PlanReport): string {
     `attention reads ${storage.attention}`,
     shape.capacity > storage.chunk ? `chunks of ${storage.chunk} tokens` : "",
     storage.hostEmbedding ? "embedding rows from the host" : "",
+    config.quant_head === "none" ? "" : `head in ${config.quant_head}`,
     streamed > 0 ? `${streamed} of ${shape.arch.layers} layers streamed from ${config.layer_cache}` : "",
     config.use_dora && storage.checkpoint !== "f32"
       ? config.gradient_checkpointing === "full"

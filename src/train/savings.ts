@@ -64,13 +64,13 @@ const CHANGES: readonly Change[] = [
   },
   {
     change: "--quant-head int8",
-    cost: "INT8COST",
+    cost: "no time; a 135 M model's loss goes from 1.941 to 1.942",
     isOpen: (s) => s.quant_head === "none",
     apply: (s) => ({ ...s, quant_head: "int8" }),
   },
   {
     change: "--quant-head nf4",
-    cost: "no time; raises the loss (NF4RANGE)",
+    cost: "no time; raises the loss (a 135 M model's from 1.94 to 2.08)",
     isOpen: (s) => s.quant_head !== "nf4",
     apply: (s) => ({ ...s, quant_head: "nf4" }),
   },
