@@ -113,8 +113,8 @@ it("plans a model that is not here, as a table and as JSON, and says what would 
   expect(tight.stderr).toMatch(/does not fit 4.90 GB/);
   expect(tight.stderr).toMatch(/--optimizer adamw8bit +saves +239 MB; costs no time/);
   const int8 = await qdora("plan --geometry llama-2-7b --max-seq-length 2048 --quant-head int8".split(" "));
-  expect(int8.stdout).toMatch(/ head +131 MB .*\n/);
-  expect(int8.stdout).toMatch(/choices: .*; head in int8;/);
+  expect(int8.stderr).toMatch(/ head +131 MB .*\n/);
+  expect(int8.stderr).toMatch(/choices: .*; head in int8;/);
 });
 
 it("plans what a run allocates", async () => {
