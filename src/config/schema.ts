@@ -1,6 +1,6 @@
 /** Every key of `finetune` in one table: the source of defaults, flags, YAML keys, checks and help. */
 import { z } from "zod";
-import { bytes, names, type FlagText } from "./values.js";
+import { bytes, names, positiveOrOff, type FlagText } from "./values.js";
 
 export interface Key<S extends z.ZodType = z.ZodType, D = unknown> {
   readonly group: string;
@@ -290,6 +290,10 @@ export const KEYS = {
   }),
   loss_spike_rollback: reporting({
     ...positive,
+    schema: positiveOrOff,
+    expects: "a number above 0, or off",
+    flag: "text",
+    placeholder: "x|off",
     help: "go back to a checkpoint and leave out the data when a loss is this many standard deviations above the median of the last 20; needs save_steps, 6 is a cautious choice",
     fallback: undefined,
     shown: "off",

@@ -25,17 +25,33 @@ export function parseBytes(text: string): number | undefined {
   return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
 }
 
-/** GPU memory as a person writes it: a text of a few digits alone is a size whose unit was forgotten. */
+/** Fewer bytes than this, without a unit, are a size whose unit was forgotten. */
+const LEAST_BARE_BYTES = 1e6;
+
+/** GPU memory as a person writes it. */
 export const parseMemory = (text: string): number | undefined =>
-  /^\s*\d{1,6}\s*$/.test(text) ? undefined : parseBytes(text);
+  /^\s*\d+\s*$/.test(text) && Number(text) < LEAST_BARE_BYTES ? undefined : parseBytes(text);
 
 /** Bytes: a number, or a text with a unit. */
 export const bytes = z.union([z.int().min(1), z.string()]).transform((value, context) => {
-  const parsed = typeof value === "number" ? value : parseMemory(value);
+  const parsed = parseMemory(String(value));
   if (parsed !== undefined) return parsed;
   context.addIssue({ code: "custom" });
   return z.NEVER;
 });
+
+const above0 = z.number().gt(0);
+
+/** A number, or "off" for none. */
+export const positiveOrOff = z.union([
+  above0,
+  z.literal("off").transform(() => undefined),
+  z
+    .string()
+    .regex(/^\d+(\.\d+)?$/)
+    .transform(Number)
+    .pipe(above0),
+]);
 
 /** A list of names, or a regular expression over whole module paths. A text of plain names is a list, too. */
 export const names = z

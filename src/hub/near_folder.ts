@@ -5,7 +5,9 @@ import { join } from "node:path";
 const letters = (text: string): string => text.toLowerCase();
 const digitsOf = (text: string): string => text.replaceAll(/\D/g, "");
 
-/** One letter more, less or other, or two that changed places. Digits must agree: models of one family differ by them. */
+const sorted = (text: string): string => text.split("").toSorted().join("");
+
+/** One letter more, less or other, or the same ones in another order. Digits must agree: models of one family differ by them. */
 function isNear(a: string, b: string): boolean {
   const [x, y] = [letters(a), letters(b)];
   if (x === y) return true;
@@ -17,7 +19,7 @@ function isNear(a: string, b: string): boolean {
     restX.slice(1) === restY ||
     restX === restY.slice(1) ||
     restX.slice(1) === restY.slice(1) ||
-    (restX.slice(2) === restY.slice(2) && restX[0] === restY[1] && restX[1] === restY[0])
+    sorted(x) === sorted(y)
   );
 }
 

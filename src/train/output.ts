@@ -43,6 +43,7 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
       { cause },
     );
   });
+  await checkForeignFiles(out);
   if (await isSameFolder(out, model)) {
     throw new QdoraError(
       "output_dir",
@@ -59,6 +60,21 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
       { exitCode: 2 },
     );
   }
+}
+
+/** Files that a run would write over, in a folder that is not of a run. */
+async function checkForeignFiles(out: string): Promise<void> {
+  if (!existsSync(out) || existsSync(join(out, CONFIG_FILE))) return;
+  const foreign = ["README.md", ADAPTER_CONFIG, ADAPTER_WEIGHTS, ...TOKENIZER_FILES].find((name) =>
+    existsSync(join(out, name)),
+  );
+  if (foreign === undefined) return;
+  throw new QdoraError(
+    "output_dir",
+    `${out} holds ${foreign}, which is of no run of qdora and would be written over`,
+    "name another folder, or move the file away",
+    { exitCode: 2 },
+  );
 }
 
 const isSameFolder = async (a: string, b: string): Promise<boolean> =>

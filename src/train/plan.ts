@@ -24,7 +24,7 @@ export function shapeOf(
   model: Pick<RunShape, "arch" | "linear" | "table" | "head">,
   settings: TrainingSettings,
 ): RunShape {
-  checkPositions(model.arch, settings.max_seq_length);
+  checkPositions(model.arch, settings.max_seq_length, `got ${settings.max_seq_length}`);
   return {
     ...model,
     layout: layoutOf(model.arch, settings),

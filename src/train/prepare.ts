@@ -139,11 +139,15 @@ export function layoutOf(arch: Architecture, settings: TrainingSettings): Adapte
 }
 
 /** @throws QdoraError where rows are longer than the model's positions */
-export function checkPositions(arch: Architecture, positions: number): void {
+export function checkPositions(
+  arch: Architecture,
+  positions: number,
+  fact = `the longest row has ${positions} tokens`,
+): void {
   if (positions <= arch.maxPositions) return;
   throw new QdoraError(
     "max_seq_length",
-    `the longest row has ${positions} tokens (limit ${arch.maxPositions}, the positions of this model)`,
+    `${fact} (limit ${arch.maxPositions}, the positions of this model)`,
     `use --max-seq-length ${arch.maxPositions} or less`,
     { exitCode: 2 },
   );

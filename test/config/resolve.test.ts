@@ -122,7 +122,10 @@ describe("resolveFinetuneConfig", () => {
   it("reads sizes of memory", async () => {
     expect((await resolve({ memoryLimit: "5.5GiB" })).memory_limit).toBe(5.5 * 2 ** 30);
     expect((await resolve({}, "memory_limit: 6GB")).memory_limit).toBe(6e9);
-    expect((await resolve({}, "memory_limit: 123456")).memory_limit).toBe(123456);
+    expect((await resolve({}, "memory_limit: 1234567")).memory_limit).toBe(1234567);
+    await expect(resolve({}, "memory_limit: 6")).rejects.toThrow(/memory_limit: .*6/);
+    expect((await resolve({ lossSpikeRollback: "6", saveSteps: "10" })).loss_spike_rollback).toBe(6);
+    expect((await resolve({}, "loss_spike_rollback: off")).loss_spike_rollback).toBeUndefined();
     expect(["800MB", "800 mb", "1.5kib", "12", "7B"].map(parseBytes)).toEqual([8e8, 8e8, 1536, 12, 7]);
     expect(["", "GB", "-1GB", "0", "1XB", "1e3", "9999999TB"].map(parseBytes)).toEqual(
       Array.from({ length: 7 }, () => undefined),

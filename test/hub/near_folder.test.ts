@@ -17,12 +17,17 @@ afterAll(() => {
 });
 
 describe("nearFolder", () => {
-  it.each(["models/tinny", "models/tin", "model/tiny", "modles/tiny", "models/tinx", "Models/Tiny"])(
-    "%s is models/tiny",
-    (name) => {
-      expect(nearFolder(name)).toBe(join("models", "tiny"));
-    },
-  );
+  it.each([
+    "models/tinny",
+    "models/tin",
+    "models/tyni",
+    "model/tiny",
+    "modles/tiny",
+    "models/tinx",
+    "Models/Tiny",
+  ])("%s is models/tiny", (name) => {
+    expect(nearFolder(name)).toBe(join("models", "tiny"));
+  });
 
   it.each(["Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-3B", "Qwen/Qwen2.5-7B-Instruct", "models/typo", "acme/tiny"])(
     "%s is something else",

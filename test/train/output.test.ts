@@ -1,5 +1,5 @@
 /** adapter_config.json names the modules that were trained, in a way that PEFT and qdora read back alike. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -7,7 +7,7 @@ import { settingsFromPeft } from "../../src/adapter/peft.js";
 import { targetModules } from "../../src/adapter/targets.js";
 import { resolveFinetuneConfig } from "../../src/config/resolve.js";
 import { allModules } from "../../src/model/modules.js";
-import { peftConfig } from "../../src/train/output.js";
+import { checkOutputFolder, CONFIG_FILE, peftConfig } from "../../src/train/output.js";
 import { prepareRun } from "../../src/train/prepare.js";
 
 const folder = mkdtempSync(join(tmpdir(), "qdora-output-"));
@@ -48,4 +48,27 @@ describe("peftConfig", () => {
       [...run.layout.modules.values()].map(({ path, rank, scaling }) => [path, rank, scaling]),
     );
   });
+});
+
+describe("checkOutputFolder", () => {
+  const check = async (out: string): Promise<void> =>
+    checkOutputFolder(
+      await resolveFinetuneConfig({ model: "test/fixtures/models/llama", data, output_dir: out }),
+    );
+
+  it.each(["README.md", "tokenizer.json", "adapter_model.safetensors"])(
+    "refuses to write over a %s that no run made",
+    async (name) => {
+      const out = join(folder, `holds ${name}`);
+      mkdirSync(out);
+      await check(out);
+      writeFileSync(join(out, "notes.txt"), "mine");
+      await check(out);
+      writeFileSync(join(out, name), "mine");
+      await expect(check(out)).rejects.toThrow(`holds ${name}, which is of no run of qdora`);
+      // A run writes its settings first: from then on these files are its own.
+      writeFileSync(join(out, CONFIG_FILE), "");
+      await check(out);
+    },
+  );
 });
