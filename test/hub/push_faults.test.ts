@@ -1,8 +1,15 @@
 /** What tokens, a broken network and other people do to `qdora push`. */
+import type { ServerResponse } from "node:http";
 import { describe, expect, it } from "vitest";
 import { sendError, type Fault } from "./mock_hub.js";
 import { READ_TOKEN, WRITE_TOKEN } from "./mock_writes.js";
 import { adapterFolder, expectRefusedByHub, push, REPO, startPushHub } from "./push_story.js";
+
+/** An answer to an upload whose bytes have all come: one that comes sooner races with the connection's end. */
+const afterBody =
+  (answer: (response: ServerResponse) => void): Fault["strike"] =>
+  ({ request, response }) =>
+    void request.resume().on("end", () => answer(response));
 
 describe.concurrent("tokens", () => {
   it("that may only read, for a new and for an existing repository", async () => {
@@ -74,7 +81,11 @@ describe.concurrent("the network", () => {
     expect(hub.writes.branch(REPO).commits).toHaveLength(1);
   });
   it("an address that has expired is asked for anew, not for ever", async () => {
-    const expired: Fault = { host: "storage", at: PUT, strike: ({ response }) => sendError(response, 403) };
+    const expired: Fault = {
+      host: "storage",
+      at: PUT,
+      strike: afterBody((response) => sendError(response, 403)),
+    };
     const hub = await startPushHub({}, [expired]);
     const run = await push(hub, adapterFolder());
     expect(run.status, run.stderr).toBe(0);
@@ -92,10 +103,10 @@ describe.concurrent("the network", () => {
       host: "storage",
       at: PUT,
       times: 99,
-      strike: ({ response }) => {
+      strike: afterBody((response) => {
         response.setHeader("retry-after", "0");
         sendError(response, 503);
-      },
+      }),
     };
     const hub = await startPushHub({}, [broken]);
     expectRefusedByHub(
