@@ -43,7 +43,6 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
       { cause },
     );
   });
-  await checkForeignFiles(out);
   if (await isSameFolder(out, model)) {
     throw new QdoraError(
       "output_dir",
@@ -60,6 +59,7 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
       { exitCode: 2 },
     );
   }
+  await checkForeignFiles(out);
 }
 
 /** Files that a run would write over, in a folder that is not of a run. */
