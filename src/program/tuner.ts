@@ -18,7 +18,9 @@ export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
 /** Bumped when kernels change so much that old measurements mislead. */
-const CACHE_VERSION = 3;
+const CACHE_VERSION = 4;
+/** Variants stand in order of preference: a later one has to take less than this share of the best so far, so that noise does not decide. */
+const CLEARLY_FASTER = 0.9;
 
 /** Calls of one class run the same code on the same sizes; where in a tensor they start makes no difference. */
 export function callClass(call: Call): string {
@@ -96,7 +98,7 @@ export async function tune(
     for (const variant of variants) {
       signal?.throwIfAborted();
       const ms = await executor.measure(program, call, variant, REPEATS[mode]);
-      if (ms < best.ms) best = { name: variant.name, ms };
+      if (ms < CLEARLY_FASTER * best.ms) best = { name: variant.name, ms };
     }
     table.set(key, best.name);
     cache.set(key, best.name);
