@@ -8,6 +8,7 @@ import { resolveFinetuneConfig } from "../dist/config/resolve.js";
 import { openGpu } from "../dist/gpu/device.js";
 import { measureProductPeak } from "../dist/kernels/product_peak.js";
 import { profileTable } from "../dist/report/profile.js";
+import { median } from "../dist/train/median.js";
 import { prepareRun } from "../dist/train/prepare.js";
 import { profiled } from "../dist/train/profile.js";
 import { TrainingSession } from "../dist/train/session.js";
@@ -81,8 +82,6 @@ async function profile(side, name) {
   console.log(name);
   console.log(profileTable({ ...timed, peak: await measureProductPeak(gpu) }));
 }
-
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 
 try {
   const [lora, dora] = [await open(false), await open(true)];

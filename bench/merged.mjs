@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { chooseBase, finetune, Generator, mergeAdapter } from "../dist/index.js";
+import { median } from "../dist/train/median.js";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -67,7 +68,6 @@ async function round({ generator, prompt, token }) {
   token.push((TOKENS * 1000) / (performance.now() - start));
 }
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 /** The median of the rounds' own ratios: what hits a whole round hits both sides. */
 const ratio = (a, b) => Number(median(a.map((value, i) => value / b[i])).toFixed(4));
 

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
+import { median } from "../dist/train/median.js";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const DTYPES = ["auto", "f16"];
@@ -92,7 +93,7 @@ const rows = dtypes.map((dtype) => {
   return {
     dtype,
     first: differences[0],
-    median: differences.toSorted((a, b) => a - b)[Math.floor(differences.length / 2)],
+    median: median(differences),
     largest,
     step: differences.indexOf(largest) + 1,
     heldOut: percent(run.held, exact.held),

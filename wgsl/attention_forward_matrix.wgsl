@@ -28,18 +28,7 @@ fn put0(at: u32, value: f32) {
 fn main(
   @builtin(workgroup_id) wg: vec3u, @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) subgroup_lane: u32,
 ) {
-  let index = wg.y * 32768u + wg.x;
-  let head = index % HEADS;
-  let kv = head / GROUP;
-  let first_row = index / HEADS * ROWS;
-#include "attention_matrix_places.wgsl"
-  let last_t = sizes.N - 1u;
-  let last_j = sizes.queryRow + min(first_row + ROWS - 1u, last_t);
-  let own_t = min(first_row + row, last_t); // rows past the end repeat the last one
-  let own_at = (own_t * HEADS + head) * D;
-  let stream_row = sizes.queryRow + own_t;
-  let first = first_key(stream_row);
-  let lowest = first_key(sizes.queryRow + min(first_row, last_t));
+#include "attention_matrix_query_rows.wgsl"
 #include "attention_matrix_keys.wgsl"
 #let OWN = 0
 #let SOURCE = 3

@@ -1,6 +1,6 @@
 /** Every key of `finetune` in one table: the source of defaults, flags, YAML keys, checks and help. */
 import { z } from "zod";
-import { bytes, names, positiveOrOff, type FlagText } from "./values.js";
+import { above0, bytes, names, positiveOrOff, type FlagText } from "./values.js";
 
 export interface Key<S extends z.ZodType = z.ZodType, D = unknown> {
   readonly group: string;
@@ -36,7 +36,7 @@ const whole = (least: number) =>
     placeholder: "n",
   }) as const;
 const positive = {
-  schema: z.number().gt(0),
+  schema: above0,
   expects: "a number above 0",
   flag: "number",
   placeholder: "x",

@@ -40,7 +40,7 @@ export const bytes = z.union([z.int().min(1), z.string()]).transform((value, con
   return z.NEVER;
 });
 
-const above0 = z.number().gt(0);
+export const above0 = z.number().gt(0);
 
 /** A number, or "off" for none. */
 export const positiveOrOff = z.union([

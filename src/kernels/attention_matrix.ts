@@ -2,14 +2,12 @@
 import type { AdapterTraits, MatrixShape } from "../gpu/traits.js";
 import { grid1d, option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
 import { readableHeads } from "./attention_software.js";
+import { matrixSubgroup } from "./subgroup_size.js";
 
 const FEATURES = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"];
 
 /** f16 of padding of a row of operands, f32 of a row of scores. */
 const [PAD, SCORE_PAD] = [8, 4];
-
-/** Of every Apple GPU; Metal promises Dawn no more than 4 to 64. */
-const APPLE_SUBGROUP = 32;
 
 /** Subgroups one below the other and side by side, and matrices of scores of a subgroup one below the other. */
 type Shape = readonly [SUBGROUPS_M: number, SUBGROUPS_N: number, TM: number];
@@ -84,14 +82,6 @@ function buildFor(traits: AdapterTraits): Build {
   return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
 }
 
-/** The subgroup's size; 0 where it is not known before the shader runs. */
-function subgroupSize(build: Build, traits: AdapterTraits): number {
-  const { subgroupMinSize: min, subgroupMaxSize: max } = traits;
-  if (traits.vendor === "apple") return APPLE_SUBGROUP;
-  if (min !== max && !traits.features.has("subgroup-size-control")) return 0;
-  return build.subgroup === "largest" ? max : min;
-}
-
 /** What the three kernels differ in: own operands (and kinds of scores), and results. */
 interface Operation {
   readonly owns: 1 | 2;
@@ -115,7 +105,7 @@ export function matrixAttention(
   const build = buildFor(traits);
   const { COLUMNS } = build;
   const PASSES = operation.results === 1 ? 1 : build.PASSES;
-  const lanes = subgroupSize(build, traits);
+  const lanes = matrixSubgroup(build.subgroup, traits);
   if (lanes === 0 || PASSES === 0) return undefined;
   const width = Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
   const fits = (m: MatrixShape, [SUBGROUPS_M, SUBGROUPS_N, TM]: Shape): boolean => {

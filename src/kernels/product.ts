@@ -62,6 +62,13 @@ const KERNELS: Readonly<Record<Weight["format"], ProductKernels>> = {
   f32: DENSE,
 };
 
+const NAMES: ReadonlySet<string> = new Set(
+  Object.values(KERNELS).flatMap((k) => [k.forward.name, k.backward.name, k.backwardAdd.name]),
+);
+
+/** Products with frozen weights, forward and backward: what a step would be made of in the best case. */
+export const isProductKernel = (name: string): boolean => NAMES.has(name);
+
 function productCost(call: Call): Cost {
   const [N, K, M, rank] = [size(call, "N"), size(call, "K"), size(call, "M"), size(call, "rank")];
   let bytes = 4 * N * (K + M + rank);

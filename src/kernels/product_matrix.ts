@@ -2,15 +2,13 @@
 import type { AdapterTraits, MatrixShape } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
 import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import { matrixSubgroup } from "./subgroup_size.js";
 
 const FEATURES = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"];
 /** Fewer tokens are the vector variant's. */
 const FEWEST_TOKENS = 5;
 /** Padding of a tile's rows in f16: rows stay multiples of 16 bytes and start at different banks. */
 const PAD = 8;
-
-/** Of every Apple GPU; Metal promises Dawn no more than 4 to 64. */
-const APPLE_SUBGROUP = 32;
 
 /** How a workgroup is built; `product_matrix.wgsl` says what the names mean. */
 interface Build {
@@ -44,14 +42,6 @@ function buildFor(traits: AdapterTraits): Build {
   return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
 }
 
-/** The subgroup's size; 0 where it is not known before the shader runs. */
-function subgroupSize(build: Build, traits: AdapterTraits): number {
-  const { subgroupMinSize: min, subgroupMaxSize: max } = traits;
-  if (traits.vendor === "apple") return APPLE_SUBGROUP;
-  if (min !== max && !traits.features.has("subgroup-size-control")) return 0;
-  return build.subgroup === "largest" ? max : min;
-}
-
 const volume = (s: MatrixShape): number => s.M * s.N * s.K;
 
 /** The largest f16 matrices with f32 results of which a lane holds part of one column. */
@@ -68,7 +58,7 @@ function bestMatrix(build: Build, lanes: number, traits: AdapterTraits): MatrixS
 /** The defines of a tile, or nothing where the adapter has no fitting matrices. */
 export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefined {
   const build = buildFor(traits);
-  const lanes = subgroupSize(build, traits);
+  const lanes = matrixSubgroup(build.subgroup, traits);
   if (lanes === 0 || build.lanes % lanes !== 0 || build.lanes > traits.maxWorkgroupInvocations)
     return undefined;
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;

@@ -7,13 +7,13 @@
  */
 import type { Gpu } from "../gpu/device.js";
 import { callConvertRows } from "../kernels/convert_rows.js";
+import { isProductKernel } from "../kernels/product.js";
 import { Executor, type ChooseVariant } from "../program/executor.js";
 import type { Call, Program } from "../program/kernel.js";
 import { planMemory } from "../program/planner.js";
 import { tensor } from "../program/tensor.js";
 import { callClass, chooseFrom, type VariantTable } from "../program/tuner.js";
 import { median } from "./median.js";
-import { isProductKernel } from "./profile.js";
 
 export interface Overheads {
   /** Milliseconds that the products of a step take alone, one after the other. */

@@ -1,4 +1,5 @@
 /** One step with every call timed. Numbers only: the table and the trace are the report's. */
+import { isProductKernel } from "../kernels/product.js";
 import type { ProductPeak } from "../kernels/product_peak.js";
 import type { Executor } from "../program/executor.js";
 import { Profiler, type ProfileClock, type TimedCall } from "../program/profiler.js";
@@ -43,9 +44,6 @@ export async function profiled<T>(
   }
 }
 
-/** Products with frozen weights, forward and backward: what a step would be made of in the best case. */
-export const isProductKernel = (name: string): boolean =>
-  /^(nf4|dense)_product_(forward|backward)/.test(name);
 const isProduct = (call: TimedCall): boolean => isProductKernel(call.kernel);
 
 /** Calls that a shader ran: all but transfers. */

@@ -68,3 +68,8 @@ it("makes a trace in microseconds with transfers on a track of their own", () =>
   });
   expect(traceEvents[5]).toMatchObject({ ph: "X", tid: 2, dur: 3000, cat: "upload" });
 });
+
+it.each(["nf4", "int8", "bf16"] as const)("counts products with %s weights as such", (format) => {
+  const product = `${format === "bf16" ? "dense" : format}_product_backward_add`;
+  expect(productShare([call(product, "tile", 2, 1, 1), call("rope", "pair", 2, 1, 1)])).toBe(0.5);
+});
