@@ -1,9 +1,11 @@
 /** The host's side of a run: embedding rows of the micro-batch at hand, streamed layers, layer inputs that wait for backward. */
 import { LayerCache } from "../model/layer_cache.js";
-import { EMBEDDING_ROWS, layerBytesName } from "../model/programs.js";
+import { hostStateBytes, layerBytesName } from "../model/layer_stream.js";
+import { EMBEDDING_ROWS } from "../model/programs.js";
 import { checkpointName } from "../model/stream.js";
 import type { EmbeddingRows } from "../model/host_embedding.js";
 import type { ModelSource } from "../model/source.js";
+import { tensorBytes, type Tensor } from "../program/tensor.js";
 import type { HostStore } from "../program/transfer.js";
 import type { SessionRun } from "./prepare.js";
 
@@ -12,6 +14,8 @@ export class RunHost implements HostStore {
   readonly layers: LayerCache;
   readonly #embedding: EmbeddingRows | undefined;
   readonly #layerNames: ReadonlyMap<string, number>;
+  /** Trained state, gradients and scales of streamed layers; zero at the start. */
+  readonly #states: ReadonlyMap<string, Uint8Array>;
   readonly #checkpoints = new Map<string, Uint8Array>();
   readonly #checkpointBytes: number;
   #tokens = new Int32Array();
@@ -19,6 +23,9 @@ export class RunHost implements HostStore {
   private constructor(run: SessionRun, layers: LayerCache, embedding: EmbeddingRows | undefined) {
     this.layers = layers;
     this.#embedding = embedding;
+    this.#states = new Map(
+      [...hostStateBytes(run.model)].map(([name, bytes]) => [name, new Uint8Array(bytes)]),
+    );
     this.#layerNames = new Map(run.model.layers.map((w) => [layerBytesName(w.layer), w.layer]));
     this.#checkpointBytes = (run.host.get("checkpoints") ?? 0) / run.arch.layers;
     for (const w of run.model.layers) this.#checkpoints.set(checkpointName(w.layer), new Uint8Array());
@@ -44,12 +51,23 @@ export class RunHost implements HostStore {
     }
     const layer = this.#layerNames.get(name);
     if (layer !== undefined) return this.layers.read(layer);
-    const checkpoint = this.#checkpoints.get(name);
-    if (!checkpoint) throw new Error(`the host has no ${name}`);
-    return checkpoint.subarray(0, bytes);
+    const waiting = this.#states.get(name) ?? this.#checkpoints.get(name);
+    if (!waiting) throw new Error(`the host has no ${name}`);
+    return waiting.subarray(0, bytes);
+  }
+
+  /** A tensor's part of what streamed layers keep here; undefined for tensors on the GPU. */
+  stateOf(t: Tensor): Uint8Array | undefined {
+    const whole = this.#states.get(t.name);
+    if (whole) return whole;
+    if (!t.arena) return undefined;
+    const { name, offsetBytes } = t.arena;
+    return this.#states.get(name)?.subarray(offsetBytes, offsetBytes + tensorBytes(t));
   }
 
   write(name: string, offsetBytes: number, piece: Uint8Array): void {
+    const state = this.#states.get(name);
+    if (state) return void state.set(piece, offsetBytes);
     let bytes = this.#checkpoints.get(name);
     if (!bytes) throw new Error(`the host keeps no ${name}`);
     // Made at the first use, for the longest micro-batch; then used again.

@@ -46,7 +46,7 @@ async function trainByReference(
   }
   const read = (tensors: ReadonlyMap<string, Tensor>): Values =>
     new Map([...tensors].map(([name, t]) => [name, Float32Array.from(memory.array(t))]));
-  const optimizer = optimizerProgram(layout, stream);
+  const optimizer = optimizerProgram(layout, stream, undefined);
   const steps: GoldenStep[] = [];
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
