@@ -111,10 +111,9 @@ export class LayerCache {
     this.#slots = slots;
     for (const w of model.layers) {
       const { linears, inputNorm, postNorm, qNorm, kNorm } = w;
-      const tensors = Object.values(linears).flatMap(({ weight, scaleBias, bias, rowSquares }) => [
+      const tensors = Object.values(linears).flatMap(({ weight, scaleBias, rowSquares }) => [
         ...(weight.format === "nf4" ? [weight.codes, weight.absmax] : [weight.values]),
         scaleBias?.kind === "weight" ? scaleBias : undefined,
-        bias,
         rowSquares,
       ]);
       for (const t of [inputNorm, postNorm, qNorm, kNorm, ...tensors])

@@ -3,8 +3,9 @@ import { stateTensors } from "../adapter/layout.js";
 import type { Call } from "../program/kernel.js";
 import { alignedBytes, tensor, tensorBytes, type Tensor } from "../program/tensor.js";
 import { callDownload, callUpload } from "../program/transfer.js";
+import { layerRowNorms } from "./layer.js";
 import { inGradients, inScales, inSlot, RING_SLOTS } from "./ring.js";
-import type { LayerTensors, ModelTensors } from "./tensors.js";
+import { ROW_SQUARES, type LayerTensors, type ModelTensors } from "./tensors.js";
 
 /** The host's name of a streamed layer's frozen tensors, laid out as the slot is. */
 export const layerBytesName = (layer: number): string => `layer ${layer}`;
@@ -18,6 +19,13 @@ export function scaleBytesOf({ linears }: Pick<LayerTensors, "linears">): number
   for (const { scaleBias } of Object.values(linears))
     if (scaleBias?.kind === "row_norm") bytes += alignedBytes(scaleBias);
   return bytes;
+}
+
+/** Row norms of resident layers, all at once: nothing else needs memory yet. */
+export function residentRowNorms({ layers, ring, rowSquares }: ModelTensors): readonly Call[] {
+  const calls = layers.slice(0, ring?.firstLayer).flatMap(layerRowNorms);
+  if (!rowSquares) return calls;
+  return [{ ...callUpload("row squares", rowSquares, ROW_SQUARES), onlyAfterUpdate: true }, ...calls];
 }
 
 /** Bytes that streamed layers keep on the host beside their frozen tensors, by name: trained state, gradients and scales. */
@@ -36,8 +44,8 @@ export function hostStateBytes({ ring, layers }: ModelTensors): ReadonlyMap<stri
 export interface LayerStream {
   /** Before a layer: it, and the one that follows while its slot is free. */
   bring(layer: number, following: number): readonly Call[];
-  /** After its scales were computed anew. */
-  keepScales(layer: number): readonly Call[];
+  /** After it was brought: its row norms, and its scales to the host. */
+  rowNorms(layer: number): readonly Call[];
   /** Before its backward: what earlier micro-batches added up. */
   bringGradients(layer: number): readonly Call[];
   /** After its backward: the sum with this one. */
@@ -48,7 +56,7 @@ export interface LayerStream {
 export function layerStream(model: ModelTensors): LayerStream {
   const { ring, layers } = model;
   if (!ring)
-    return { bring: () => [], keepScales: () => [], bringGradients: () => [], keepGradients: () => [] };
+    return { bring: () => [], rowNorms: () => [], bringGradients: () => [], keepGradients: () => [] };
   const held = Array.from({ length: RING_SLOTS }, () => -1);
   let scalesHeld = -1;
 
@@ -84,11 +92,11 @@ export function layerStream(model: ModelTensors): LayerStream {
       scalesHeld = layer;
       return [...calls, callUpload(`layers.${layer} scales`, own, own.name)];
     },
-    keepScales(layer) {
-      const own = scales(layer);
-      return own
-        ? [{ ...callDownload(`layers.${layer} scales`, own, own.name), onlyAfterUpdate: true }]
-        : [];
+    rowNorms(layer) {
+      const [w, own] = [layers[layer], scales(layer)];
+      if (!w || !own) return [];
+      const keep = callDownload(`layers.${layer} scales`, own, own.name);
+      return [...layerRowNorms(w), { ...keep, onlyAfterUpdate: true }];
     },
     bringGradients(layer) {
       const own = gradients(layer);

@@ -6,10 +6,10 @@ import { callRmsNormBackward, callRmsNormForward } from "../kernels/rms_norm.js"
 import type { Call, Program } from "../program/kernel.js";
 import { rowsOf, tensor, type Tensor } from "../program/tensor.js";
 import { callUpload } from "../program/transfer.js";
-import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, layerRowNorms, type Kept } from "./layer.js";
+import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, type Kept } from "./layer.js";
 import { layerBackward } from "./layer_backward.js";
 import { layerForward } from "./layer_forward.js";
-import { layerStream } from "./layer_stream.js";
+import { layerStream, residentRowNorms } from "./layer_stream.js";
 import {
   checkpointsOf,
   chunksOf,
@@ -201,15 +201,17 @@ export function microBatchProgram(model: ModelTensors, stream: StreamTensors, si
   const kept = KEPT[sizes.checkpointing];
   const last = model.layers.length;
   const checkpoints = checkpointsOf(ctx, last);
-  const calls: Call[] = [...inputCalls(model, stream, ctx, checkpoints.stream(0))];
+  const calls: Call[] = [
+    ...residentRowNorms(model),
+    ...inputCalls(model, stream, ctx, checkpoints.stream(0)),
+  ];
   const layers = layerStream(model);
   for (const w of model.layers) {
     const [x, next] = [checkpoints.stream(w.layer), checkpoints.stream(w.layer + 1)];
     calls.push(
       ...checkpoints.save(w.layer),
       ...layers.bring(w.layer, w.layer + 1),
-      ...layerRowNorms(w),
-      ...layers.keepScales(w.layer),
+      ...layers.rowNorms(w.layer),
       ...layerForward(ctx, w, x, next, kept),
     );
   }
@@ -232,10 +234,10 @@ export function microBatchProgram(model: ModelTensors, stream: StreamTensors, si
 export function evaluationProgram(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): Program {
   const ctx = streamContext(model, stream, sizes);
   const x = tensor("stream", [ctx.capacity, model.arch.hidden]);
-  const calls: Call[] = [...inputCalls(model, stream, ctx, x)];
+  const calls: Call[] = [...residentRowNorms(model), ...inputCalls(model, stream, ctx, x)];
   const layers = layerStream(model);
   for (const w of model.layers) {
-    calls.push(...layers.bring(w.layer, w.layer + 1), ...layerRowNorms(w), ...layers.keepScales(w.layer));
+    calls.push(...layers.bring(w.layer, w.layer + 1), ...layers.rowNorms(w.layer));
     calls.push(...layerForward(ctx, w, x, x, KEEP_NONE));
   }
   calls.push(...headCalls(model, stream, ctx, x, undefined));

@@ -12,7 +12,7 @@ import {
 } from "../kernels/weight.js";
 import { alignedBytes, tensor, type Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
-import { layerModules, layerPath, type LinearModule, type Role } from "./modules.js";
+import { allModules, layerModules, layerPath, type LinearModule, type Role } from "./modules.js";
 import { inScales, inSlot, ringOf, streamedAdapter, type LayerRing } from "./ring.js";
 
 /** How a linear weight lies on the GPU. */
@@ -51,7 +51,12 @@ export interface ModelTensors {
   /** [positions, headDim / 2, 2] cos, sin */
   readonly ropeTable: Tensor;
   readonly ring: LayerRing | undefined;
+  /** Row squares of resident layers where they wait on the host: one piece of memory that is there while row norms are computed. */
+  readonly rowSquares: Tensor | undefined;
 }
+
+/** The host's name of the row squares of resident layers. */
+export const ROW_SQUARES = "row squares";
 
 export interface ModelStorage {
   readonly linear: (module: LinearModule) => LinearFormat;
@@ -60,6 +65,8 @@ export interface ModelStorage {
   readonly head: HeadFormat;
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
+  /** Row squares of resident layers wait on the host: only row norms after an update need them. */
+  readonly hostSquares: boolean;
   /** Layers from this one on are streamed; none with the number of layers. */
   readonly residentLayers: number;
   /** Rows of the RoPE table: the longest sequence. */
@@ -73,10 +80,12 @@ interface Placing {
   readonly frozen: (t: Tensor) => Tensor;
   /** Scales g, which the row norms write. */
   readonly scales: (t: Tensor) => Tensor;
+  readonly squares: (t: Tensor) => Tensor;
   readonly adapter: (adapter: ModuleAdapter) => ModuleAdapter;
 }
 
-const RESIDENT: Placing = { frozen: (t) => t, scales: (t) => t, adapter: (adapter) => adapter };
+const same = (t: Tensor): Tensor => t;
+const RESIDENT: Placing = { frozen: same, scales: same, squares: same, adapter: (adapter) => adapter };
 
 /** Describes all tensors of a model. Names are those of the checkpoint. */
 export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTensors {
@@ -91,16 +100,42 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
   const { head } = storage;
   const sharesHead = arch.tied && head.format !== "nf4" && head.format !== "int8";
   const ring = residentLayers < arch.layers ? ringFor(arch, storage) : undefined;
+  const rowSquares = storage.hostSquares ? waitingSquares(arch, storage) : undefined;
+  const resident = rowSquares ? { ...RESIDENT, squares: inOrder(rowSquares) } : RESIDENT;
   return {
     arch,
     embedding: storage.hostEmbedding ? [] : embedding,
     head: sharesHead ? embedding : headParts(arch, head, maxBindingBytes),
     finalNorm: tensor("model.norm.weight", [arch.hidden], "f32", "weight"),
     layers: Array.from({ length: arch.layers }, (_, layer) =>
-      layerTensors(arch, storage, layer, ring && layer >= ring.firstLayer ? streamed(layer, ring) : RESIDENT),
+      layerTensors(arch, storage, layer, ring && layer >= ring.firstLayer ? streamed(layer, ring) : resident),
     ),
     ropeTable: tensor("rope table", [storage.positions, arch.headDim / 2, 2], "f32", "weight"),
     ring,
+    rowSquares,
+  };
+}
+
+const hasMagnitude = (storage: ModelStorage, m: LinearModule): boolean =>
+  storage.adapter?.modules.get(m.path)?.parameters.magnitude !== undefined;
+
+/** The row squares of all resident modules that have a magnitude; undefined where none has. */
+function waitingSquares(arch: Architecture, storage: ModelStorage): Tensor | undefined {
+  let bytes = 0;
+  for (const m of allModules(arch))
+    if (m.layer < storage.residentLayers && hasMagnitude(storage, m)) bytes += alignedBytes(squaresOf(m));
+  return bytes === 0 ? undefined : tensor(ROW_SQUARES, [bytes / 4]);
+}
+
+const squaresOf = (m: LinearModule): Tensor => tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm");
+
+/** Parts of a tensor, one after the other. */
+function inOrder(base: Tensor): (t: Tensor) => Tensor {
+  let at = 0;
+  return (t) => {
+    const offsetBytes = at;
+    at += alignedBytes(t);
+    return { ...t, kind: base.kind, view: { base, offsetBytes } };
   };
 }
 
@@ -139,6 +174,10 @@ function ringFor(arch: Architecture, storage: ModelStorage): LayerRing {
         bytes.frozen += alignedBytes(t);
         return t;
       },
+      squares: (t) => {
+        bytes.frozen += alignedBytes(t);
+        return t;
+      },
       scales: (t) => {
         bytes.scales += alignedBytes(t);
         return t;
@@ -152,12 +191,14 @@ function ringFor(arch: Architecture, storage: ModelStorage): LayerRing {
 /** One tensor after the other, in the order in which the layer names them. */
 function streamed(layer: number, ring: LayerRing): Placing {
   let [frozen, scales] = [0, 0];
+  const inOwnSlot = (t: Tensor): Tensor => {
+    const offsetBytes = frozen;
+    frozen += alignedBytes(t);
+    return inSlot(t, layer, ring, offsetBytes);
+  };
   return {
-    frozen(t) {
-      const offsetBytes = frozen;
-      frozen += alignedBytes(t);
-      return inSlot(t, layer, ring, offsetBytes);
-    },
+    frozen: inOwnSlot,
+    squares: inOwnSlot,
     scales(t) {
       const offsetBytes = scales;
       scales += alignedBytes(t);
@@ -260,7 +301,7 @@ function linearWeight(m: LinearModule, how: LinearFormat, place: Placing): Linea
 
 function linearTensors(m: LinearModule, storage: ModelStorage, place: Placing): Linear {
   const adapter = storage.adapter?.modules.get(m.path);
-  const isDora = adapter?.parameters.magnitude !== undefined;
+  const isDora = hasMagnitude(storage, m);
   const scaleBias = (kind: "row_norm" | "weight"): Tensor =>
     tensor(`${m.path}.scale_bias`, [m.out, m.bias ? 2 : 1], "f32", kind);
   return {
@@ -269,7 +310,6 @@ function linearTensors(m: LinearModule, storage: ModelStorage, place: Placing): 
     ...(adapter && { adapter: place.adapter(adapter) }),
     ...(isDora && { scaleBias: place.scales(scaleBias("row_norm")) }),
     ...(!isDora && m.bias && { scaleBias: place.frozen(scaleBias("weight")) }),
-    ...(isDora && { rowSquares: place.frozen(tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm")) }),
-    ...(isDora && m.bias && { bias: place.frozen(tensor(`${m.path}.bias`, [m.out], "f32", "weight")) }),
+    ...(isDora && { rowSquares: place.squares(squaresOf(m)) }),
   };
 }

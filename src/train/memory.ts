@@ -19,13 +19,9 @@ import {
 import { hostStateBytes } from "../model/layer_stream.js";
 import { RING_SLOTS } from "../model/ring.js";
 import type { StreamStorage } from "../model/stream.js";
-import {
-  modelTensors,
-  type HeadFormat,
-  type LinearFormat,
-  type ModelTensors,
-} from "../model/tensors.js";
+import { modelTensors, type HeadFormat, type LinearFormat, type ModelTensors } from "../model/tensors.js";
 import type { Program } from "../program/kernel.js";
+import { tensorBytes } from "../program/tensor.js";
 import { planMemory, type MemoryPlan } from "../program/planner.js";
 import { optimizerProgram } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
@@ -153,6 +149,7 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
     table: shape.table,
     head: headFormat(shape, settings),
     hostEmbedding: storage.hostEmbedding,
+    hostSquares: true,
     residentLayers,
     positions,
     maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
@@ -187,6 +184,7 @@ function hostBytes(
     host.set("streamed layers", waiting * model.ring.frozenBytes);
     host.set("streamed layers' adapters", sum([...hostStateBytes(model).values()]));
   }
+  if (model.rowSquares) host.set("row squares", tensorBytes(model.rowSquares));
   if (storage.checkpointPlace === "host")
     host.set("checkpoints", arch.layers * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2));
   if (storage.hostEmbedding) host.set("embedding rows", 4 * capacity * arch.hidden);

@@ -68,7 +68,10 @@ export function expectedTime(run: PlannedRun, capacity: number, rates: Rates): E
 
 /** Bytes of streamed layers that move in a micro-batch. */
 function layerTransferBytes({ model, programs }: PlannedRun): number {
-  const names = new Set([...model.layers.map((w) => layerBytesName(w.layer)), ...hostStateBytes(model).keys()]);
+  const names = new Set([
+    ...model.layers.map((w) => layerBytesName(w.layer)),
+    ...hostStateBytes(model).keys(),
+  ]);
   let bytes = 0;
   for (const call of programs[0]?.calls ?? [])
     if (call.host !== undefined && names.has(call.host)) bytes += call.sizes["bytes"] ?? 0;

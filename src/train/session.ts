@@ -132,7 +132,7 @@ export class TrainingSession {
       signal?.throwIfAborted();
       onBytes(bytes);
     };
-    const rowSquares = await source.load(run.model, host.layers.before(executor), onPiece, fingerprint);
+    const rowSquares = await source.load(run.model, host.before(executor), onPiece, fingerprint);
     const facts = { uploadRate, modelFingerprint: fingerprint.digest() };
     const session = new TrainingSession(run, executor, host, facts);
     await session.#startAdapter(rowSquares);
