@@ -23,21 +23,40 @@ interface Build {
   readonly DEPTH: number;
   /** Rows of x that are on their way at a time. */
   readonly BATCH: number;
+  /** Backward: the most terms of a column of W that a lane turns at a time. */
+  readonly TERMS: number;
+  /** The most left matrices of one row that are held at a time. */
+  readonly CHAIN: number;
+  /** Steps of a tile that follow its loop. */
+  readonly PEELED: 0 | 1;
 }
 
-/**
- * What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. Intel's
- * compiler copies all results in every round of a loop, so it gets few of them, deep tiles, and a loop of one round per tile.
- */
+const COMMON = { subgroup: "smallest", side: "square", TERMS: 4, CHAIN: 1, PEELED: 0 } as const;
+
+/** Intel's compiler keeps sums in place under conditions (PEELED), and each load needs an address of its own: chains of three. */
+const INTEL = {
+  ...COMMON,
+  side: 1,
+  TM: 1,
+  TN: 6,
+  DEPTH: 64,
+  BATCH: 1,
+  TERMS: 2,
+  CHAIN: 3,
+  PEELED: 1,
+} as const;
+
+/** What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. */
 const BUILDS = {
-  intel: { subgroup: "smallest", lanes: 128, side: 1, TM: 1, TN: 4, DEPTH: 64, BATCH: 1 },
-  amd: { subgroup: "largest", lanes: 256, side: "square", TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  wide: { subgroup: "smallest", lanes: 128, side: "square", TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  narrow: { subgroup: "smallest", lanes: 128, side: "square", TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
+  arc: { ...INTEL, lanes: 96 },
+  xe2: { ...INTEL, lanes: 192 },
+  amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
+  wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
+  narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
 } as const satisfies Record<string, Build>;
 
 function buildFor(traits: AdapterTraits): Build {
-  if (traits.vendor === "intel") return BUILDS.intel;
+  if (traits.vendor === "intel") return traits.subgroupMinSize < 16 ? BUILDS.arc : BUILDS.xe2;
   if (traits.vendor === "amd") return BUILDS.amd;
   return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
 }
@@ -76,7 +95,11 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   const bytes =
     2 * (rows + columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
     4 * (2 * rows + 1 + 16 + subgroups * matrix.M * matrix.N);
-  if (bytes > traits.maxWorkgroupBytes || !Number.isInteger(passes)) return undefined;
+  const staged = (columns * DEPTH) / 8 / build.lanes;
+  const isWhole = columns % build.lanes === 0 || build.lanes % columns === 0;
+  if (bytes > traits.maxWorkgroupBytes || !isWhole || ![passes, staged].every(Number.isInteger))
+    return undefined;
+  const steps = DEPTH / matrix.K - build.PEELED;
   return {
     LANES_PER_SUBGROUP: lanes,
     SUBGROUP_SIZE: traits.features.has("subgroup-size-control") && !isFixed ? lanes : 0,
@@ -90,6 +113,9 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
     DEPTH,
     PAD,
     BATCH: Math.min(build.BATCH, passes),
+    TERMS: Math.min(build.TERMS, staged),
+    CHAIN: steps % build.CHAIN === 0 ? build.CHAIN : 1,
+    PEELED: build.PEELED,
   };
 }
 
