@@ -19,7 +19,7 @@ interface Build {
   readonly shapes: readonly Shape[];
   /** Numbers of a lane that results may take. */
   readonly registers: number;
-  /** Registers of a lane that the own operands may take for good; those that need more are loaded whenever they are used. */
+  /** Registers of a lane that own operands may take for good, with results; those that need more are loaded when they are used. */
   readonly held: number;
   /** Chunks of the head in a round, where own operands are loaded. */
   readonly SPAN: 1 | 2;
@@ -38,13 +38,13 @@ const WIDE = {
     [1, 2, 32],
   ],
   registers: 128,
-  held: 64,
+  held: 128,
   SPAN: 2,
   PASSES: 1,
   FEW: 0,
 } as const satisfies Build;
 
-const INTEL = { subgroup: "smallest", registers: 16, held: 32, SPAN: 1, FEW: 1 } as const;
+const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, FEW: 1 } as const;
 
 /** What compiled best (npm run bench:gpus). */
 const BUILDS = {
@@ -54,6 +54,7 @@ const BUILDS = {
       [4, 8, 64],
       [2, 8, 64],
     ],
+    held: 0,
     PASSES: 0,
   },
   xe2: {
@@ -62,6 +63,7 @@ const BUILDS = {
       [4, 4, 64],
       [2, 4, 64],
     ],
+    held: 40,
     PASSES: 2,
   },
   amd: {
@@ -117,12 +119,13 @@ export function matrixAttention(
   const lanes = matrixSubgroup(build.subgroup, traits);
   if (lanes === 0 || PASSES === 0) return undefined;
   const widthOf = (COLUMNS: number): number => Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
+  const results = (m: MatrixShape, SUBGROUPS_N: number, width: number): number =>
+    (operation.results / PASSES) * ((m.M * width) / SUBGROUPS_N / lanes);
   const fits = (m: MatrixShape, [SUBGROUPS_M, SUBGROUPS_N, COLUMNS]: Shape): boolean => {
     const width = widthOf(COLUMNS);
     const rows = SUBGROUPS_M * m.M;
     const all = SUBGROUPS_M * SUBGROUPS_N * lanes;
     const parts = all / rows;
-    const results = (operation.results / PASSES) * ((m.M * width) / SUBGROUPS_N / lanes);
     return (
       COLUMNS % m.K === 0 &&
       all >= COLUMNS &&
@@ -131,7 +134,7 @@ export function matrixAttention(
       Number.isInteger(Math.log2(parts)) &&
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
-      results <= build.registers &&
+      results(m, SUBGROUPS_N, width) <= build.registers &&
       workgroupBytes(rows, width, COLUMNS, operation) <= traits.maxWorkgroupBytes
     );
   };
@@ -147,8 +150,8 @@ export function matrixAttention(
   const [SUBGROUPS_M, SUBGROUPS_N, COLUMNS] = shape;
   const width = widthOf(COLUMNS);
   const chunks = width / COLUMNS;
-  // Two f16 to a register.
-  const HELD = Number((operation.owns * matrix.M * width) / lanes / 2 <= build.held);
+  const held = (operation.owns * matrix.M * width) / lanes / 2; // two f16 to a register
+  const HELD = Number(held + results(matrix, SUBGROUPS_N, width) <= build.held);
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
   return {
     LANES_PER_SUBGROUP: lanes,

@@ -33,23 +33,16 @@ interface Build {
 
 const COMMON = { subgroup: "smallest", side: "square", TERMS: 4, CHAIN: 1, PEELED: 0 } as const;
 
-/** Intel's compiler keeps sums in place under conditions (PEELED), and each load needs an address of its own: chains of three. */
-const INTEL = {
-  ...COMMON,
-  side: 1,
-  TM: 1,
-  TN: 6,
-  DEPTH: 64,
-  BATCH: 1,
-  TERMS: 2,
-  CHAIN: 3,
-  PEELED: 1,
-} as const;
+/**
+ * Intel's compiler keeps sums in place under conditions (PEELED), and each load needs an address of its own: chains of three. On the
+ * A770 a right matrix takes a quarter of a left one's instructions, so one left matrix serves six.
+ */
+const INTEL = { ...COMMON, side: 1, DEPTH: 64, BATCH: 1, TERMS: 2, CHAIN: 3, PEELED: 1 } as const;
 
 /** What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. */
 const BUILDS = {
-  arc: { ...INTEL, lanes: 96 },
-  xe2: { ...INTEL, lanes: 192 },
+  arc: { ...INTEL, lanes: 96, TM: 1, TN: 6 },
+  xe2: { ...INTEL, lanes: 128, TM: 2, TN: 2 },
   amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
   wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
   narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
@@ -87,9 +80,9 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   const SUBGROUPS_N = build.side === 1 ? 1 : 2 ** Math.floor(Math.log2(subgroups) / 2);
   const SUBGROUPS_M = subgroups / SUBGROUPS_N;
   const { TN, DEPTH } = build;
-  // Few tokens: a lower tile.
+  // Few tokens: a lower tile, but of no less than two matrices, if there are two, since these share what is loaded for them.
   const needed = Math.ceil(size(call, "N") / (SUBGROUPS_M * matrix.M));
-  const TM = Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(1, needed))));
+  const TM = Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(2, needed))));
   const [rows, columns] = [SUBGROUPS_M * TM * matrix.M, SUBGROUPS_N * TN * matrix.N];
   const passes = (rows * DEPTH) / (4 * build.lanes);
   const bytes =

@@ -49,18 +49,10 @@ describe("matrix products", () => {
 });
 
 /** How other adapters' tiles are built, with this one's matrices. */
+const CHAINED = { SUBGROUPS_N: 1, DEPTH: 32, BATCH: 1, CHAIN: 3, PEELED: 1 } as const;
 const BUILDS: Readonly<Record<string, Defines>> = {
-  "chains of three steps and one behind the loop": {
-    SUBGROUPS_M: 12,
-    SUBGROUPS_N: 1,
-    TM: 1,
-    TN: 6,
-    DEPTH: 32,
-    BATCH: 1,
-    TERMS: 2,
-    CHAIN: 3,
-    PEELED: 1,
-  },
+  "chains of three steps, one left matrix": { ...CHAINED, SUBGROUPS_M: 12, TM: 1, TN: 6, TERMS: 2 },
+  "chains of three steps, two left matrices": { ...CHAINED, SUBGROUPS_M: 8, TM: 2, TN: 2, TERMS: 1 },
 };
 
 describe("the builds of other adapters", () => {
