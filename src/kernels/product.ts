@@ -26,7 +26,9 @@ function productKernel(name: string, yAccess: Access): Kernel {
       residual: "read",
       y: yAccess,
     },
-    variants: [softwareVariant, vectorVariant, matrixVariant, tileVariant],
+    variants: name.endsWith("_forward")
+      ? [softwareVariant, vectorVariant, matrixVariant, tileVariant]
+      : [softwareVariant, matrixVariant, tileVariant],
     twin: productTwin,
     cost: productCost,
   };

@@ -50,20 +50,22 @@ export const goldenSteps = (folder: string): readonly GoldenStep[] =>
 
 const relative = (got: number, want: number): number => Math.abs(got - want) / Math.abs(want);
 
+/** @param what said where an expectation fails */
 export function expectSteps(
   got: readonly GoldenStep[],
   want: readonly GoldenStep[],
   tolerance: Tolerances,
+  what = "",
 ): void {
   expect(got.length).toBe(want.length);
   for (const [i, w] of want.entries()) {
     const g = got[i]!;
-    expect(relative(g.loss, w.loss), `loss of step ${i + 1}: ${g.loss}, want ${w.loss}`).toBeLessThan(
+    expect(relative(g.loss, w.loss), `${what} loss of step ${i + 1}: ${g.loss}, want ${w.loss}`).toBeLessThan(
       tolerance.loss,
     );
     expect(
       relative(g.grad_norm, w.grad_norm),
-      `grad_norm of step ${i + 1}: ${g.grad_norm}, want ${w.grad_norm}`,
+      `${what} grad_norm of step ${i + 1}: ${g.grad_norm}, want ${w.grad_norm}`,
     ).toBeLessThan(tolerance.gradNorm);
     expect(Math.abs(g.learning_rate - w.learning_rate), `learning_rate of step ${i + 1}`).toBeLessThanOrEqual(
       1e-6 * w.learning_rate,
@@ -94,6 +96,7 @@ export async function expectGradients(
   got: Values,
   tolerance: Tolerances,
   all = true,
+  what = "",
 ): Promise<void> {
   const want = await floatTensors(join(folder, "expected", "grads_step1.safetensors"));
   if (all) expect([...got.keys()].toSorted()).toEqual([...want.keys()].toSorted());
@@ -101,11 +104,16 @@ export async function expectGradients(
     const mine = got.get(name);
     const largest = values.reduce((top, v) => Math.max(top, Math.abs(v)), 0);
     const worst = values.reduce((top, v, i) => Math.max(top, Math.abs(v - (mine?.[i] ?? NaN))), 0);
-    expect(worst / Math.max(largest, 1e-30), `gradient of ${name}`).toBeLessThan(tolerance.gradient);
+    expect(worst / Math.max(largest, 1e-30), `${what} gradient of ${name}`).toBeLessThan(tolerance.gradient);
   }
 }
 
-export async function expectUpdate(folder: string, got: Values, tolerance: Tolerances): Promise<void> {
+export async function expectUpdate(
+  folder: string,
+  got: Values,
+  tolerance: Tolerances,
+  what = "",
+): Promise<void> {
   const start = (await readPeftAdapter(join(folder, "adapter_init"))).tensors;
   const want = (await readPeftAdapter(join(folder, "expected", "adapter"))).tensors;
   expect([...got.keys()].toSorted()).toEqual([...want.keys()].toSorted());
@@ -116,5 +124,5 @@ export async function expectUpdate(folder: string, got: Values, tolerance: Toler
       update += (v - start.get(name)!.data[i]!) ** 2;
     }
   }
-  expect(Math.sqrt(difference / update), "update, relative L2").toBeLessThan(tolerance.update);
+  expect(Math.sqrt(difference / update), `${what} update, relative L2`).toBeLessThan(tolerance.update);
 }
