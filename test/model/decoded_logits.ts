@@ -37,10 +37,13 @@ export async function decodedLogits(
   const executor = await Executor.allocate(gpu, planMemory(programs, 1 << 20, [g.tokens]));
   await executor.load(programs, chooseFrom(new Map()));
   await loadModel(folder, model, executor);
-  await executor.write(g.spans, bytesOf(Uint32Array.from({ length: 2 * context }, (_, i) => (i % 2) * context)));
+  await executor.write(
+    g.spans,
+    bytesOf(Uint32Array.from({ length: 2 * context }, (_, i) => (i % 2) * context)),
+  );
   // Half of the row in pieces, the last of them short.
   const prompt = Math.ceil(context / 2);
-  for (let at = 0; at < context; ) {
+  for (let at = 0; at < context;) {
     const N = at < prompt ? Math.min(PIECE, prompt - at) : 1;
     await executor.write(g.tokens, bytesOf(Uint32Array.from(row.slice(at, at + N))));
     await executor.write(g.positions, bytesOf(Uint32Array.from({ length: N }, (_, i) => at + i)));

@@ -23,6 +23,7 @@ import {
   expectUpdate,
   goldenConfig,
   goldenSteps,
+  ROUNDED,
   TOLERANCES,
   type Tolerances,
 } from "./golden_run.js";
@@ -39,12 +40,6 @@ afterEach(() => force(given));
 
 /** "kernel/variant" */
 const ran = new Set<string>();
-
-/**
- * Rounded inputs of products and attention (f16 keeps 11 bits, 2^-12 of each on average), or activations that wait in 16 bits:
- * losses differed by up to 3e-4 of themselves, norms by 1e-3.
- */
-const ROUNDED: Tolerances = { loss: 1e-3, gradNorm: 1e-2, gradient: 2e-2, update: 5e-2 };
 
 interface Golden {
   readonly name: string;
