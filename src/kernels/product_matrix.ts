@@ -55,6 +55,17 @@ function bestMatrix(build: Build, lanes: number, traits: AdapterTraits): MatrixS
   return traits.matrixShapes.filter(fits).toSorted((a, b) => volume(b) - volume(a))[0];
 }
 
+/** Whether the adapter has matrices on which products can run. */
+export function hasHalfMatrices(traits: AdapterTraits): boolean {
+  const build = buildFor(traits);
+  const lanes = matrixSubgroup(build.subgroup, traits);
+  return (
+    FEATURES.every((f) => traits.features.has(f)) &&
+    lanes > 0 &&
+    bestMatrix(build, lanes, traits) !== undefined
+  );
+}
+
 /** The defines of a tile, or nothing where the adapter has no fitting matrices. */
 export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefined {
   const build = buildFor(traits);
