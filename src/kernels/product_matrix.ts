@@ -20,7 +20,9 @@ interface Build {
   /** Result matrices of a subgroup, one below the other and side by side. */
   readonly TM: number;
   readonly TN: number;
+  /** Terms of a tile; and where values are sums of two f16, which take twice the room. */
   readonly DEPTH: number;
+  readonly SPLIT_DEPTH: number;
   /** Rows of x that are on their way at a time. */
   readonly BATCH: number;
 }
@@ -30,10 +32,37 @@ interface Build {
  * compiler copies all results in every round of a loop, so it gets few of them, deep tiles, and a loop of one round per tile.
  */
 const BUILDS = {
-  intel: { subgroup: "smallest", lanes: 128, side: 1, TM: 1, TN: 4, DEPTH: 64, BATCH: 1 },
-  amd: { subgroup: "largest", lanes: 256, side: "square", TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  wide: { subgroup: "smallest", lanes: 128, side: "square", TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  narrow: { subgroup: "smallest", lanes: 128, side: "square", TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
+  intel: { subgroup: "smallest", lanes: 128, side: 1, TM: 1, TN: 4, DEPTH: 64, SPLIT_DEPTH: 32, BATCH: 1 },
+  amd: {
+    subgroup: "largest",
+    lanes: 256,
+    side: "square",
+    TM: 4,
+    TN: 4,
+    DEPTH: 32,
+    SPLIT_DEPTH: 16,
+    BATCH: 4,
+  },
+  wide: {
+    subgroup: "smallest",
+    lanes: 128,
+    side: "square",
+    TM: 4,
+    TN: 4,
+    DEPTH: 32,
+    SPLIT_DEPTH: 16,
+    BATCH: 4,
+  },
+  narrow: {
+    subgroup: "smallest",
+    lanes: 128,
+    side: "square",
+    TM: 2,
+    TN: 2,
+    DEPTH: 16,
+    SPLIT_DEPTH: 16,
+    BATCH: 1,
+  },
 } as const satisfies Record<string, Build>;
 
 function buildFor(traits: AdapterTraits): Build {
@@ -45,11 +74,11 @@ function buildFor(traits: AdapterTraits): Build {
 const volume = (s: MatrixShape): number => s.M * s.N * s.K;
 
 /** The largest f16 matrices with f32 results of which a lane holds part of one column. */
-function bestMatrix(build: Build, lanes: number, traits: AdapterTraits): MatrixShape | undefined {
+function bestMatrix(DEPTH: number, lanes: number, traits: AdapterTraits): MatrixShape | undefined {
   const fits = (s: MatrixShape): boolean =>
     s.componentType === "f16" &&
     s.resultComponentType === "f32" &&
-    build.DEPTH % s.K === 0 &&
+    DEPTH % s.K === 0 &&
     lanes % s.N === 0 &&
     s.M % (lanes / s.N) === 0;
   return traits.matrixShapes.filter(fits).toSorted((a, b) => volume(b) - volume(a))[0];
@@ -62,7 +91,7 @@ export function hasHalfMatrices(traits: AdapterTraits): boolean {
   return (
     FEATURES.every((f) => traits.features.has(f)) &&
     lanes > 0 &&
-    bestMatrix(build, lanes, traits) !== undefined
+    bestMatrix(build.DEPTH, lanes, traits) !== undefined
   );
 }
 
@@ -73,19 +102,26 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   if (lanes === 0 || build.lanes % lanes !== 0 || build.lanes > traits.maxWorkgroupInvocations)
     return undefined;
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
-  const matrix = bestMatrix(build, lanes, traits);
+  const isSplit = option(call, "SPLIT") === 1;
+  const DEPTH = isSplit ? build.SPLIT_DEPTH : build.DEPTH;
+  const X_TERMS = isSplit ? 2 : 1;
+  // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing); B is in the tiles of W.
+  const isHeld = option(call, "BF16") + option(call, "F16") > 0 && option(call, "LOWRANK") === 0;
+  const W_TERMS = isSplit && !isHeld ? 2 : 1;
+  const matrix = bestMatrix(DEPTH, lanes, traits);
   if (!matrix) return undefined;
   const subgroups = build.lanes / lanes;
   const SUBGROUPS_N = build.side === 1 ? 1 : 2 ** Math.floor(Math.log2(subgroups) / 2);
   const SUBGROUPS_M = subgroups / SUBGROUPS_N;
-  const { TN, DEPTH } = build;
-  // Few tokens: a lower tile.
+  const { TN } = build;
+  // Few tokens: a lower tile, of at least four values of x for each lane.
   const needed = Math.ceil(size(call, "N") / (SUBGROUPS_M * matrix.M));
-  const TM = Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(1, needed))));
+  const least = Math.max(1, (4 * build.lanes) / (DEPTH * SUBGROUPS_M * matrix.M));
+  const TM = Math.max(least, Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(1, needed)))));
   const [rows, columns] = [SUBGROUPS_M * TM * matrix.M, SUBGROUPS_N * TN * matrix.N];
   const passes = (rows * DEPTH) / (4 * build.lanes);
   const bytes =
-    2 * (rows + columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
+    2 * (X_TERMS * rows + W_TERMS * columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
     4 * (2 * rows + 1 + 16 + subgroups * matrix.M * matrix.N);
   if (bytes > traits.maxWorkgroupBytes || !Number.isInteger(passes)) return undefined;
   return {
@@ -99,6 +135,8 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
     SUBGROUPS_M,
     SUBGROUPS_N,
     DEPTH,
+    X_TERMS,
+    W_TERMS,
     PAD,
     BATCH: Math.min(build.BATCH, passes),
   };

@@ -104,7 +104,9 @@ export class LayerWalk {
   /** y = the module's output (+ residual). */
   product(role: Role, x: Tensor, y: Tensor, c: Chunk, residual?: Tensor): Call {
     const t = { x, p: this.p(role, c), y, ...(residual && { residual }) };
-    return productCall(this.w.linears[role], t, { N: c.N, half: this.ctx.storage.halfProducts });
+    // The loss sees what forward rounds; what is computed again serves gradients, which do not.
+    const half = this.ctx.storage.halfProducts && (this.pass === "forward" ? "split" : true);
+    return productCall(this.w.linears[role], t, { N: c.N, half });
   }
 
   linear(role: Role, name: Activation, x: Tensor, y: Tensor, c: Chunk, residual?: Tensor): void {
