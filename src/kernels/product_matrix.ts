@@ -142,6 +142,12 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   };
 }
 
+/**
+ * Three products of matrices for one still take a third of a plain tile's time on NVIDIA, but not half on AMD and Intel (npm run
+ * bench:gpus): there such calls stay f32.
+ */
+const splitPays = (traits: AdapterTraits): boolean => traits.vendor === "nvidia" || traits.isSoftware;
+
 const defines = (call: Call, traits: AdapterTraits): Defines => ({
   ...call.options,
   ...matrixTile(call, traits),
@@ -156,6 +162,7 @@ export const matrixVariant: Variant = {
   file: "product_matrix.wgsl",
   accepts: (call, traits) =>
     option(call, "HALF") === 1 &&
+    (option(call, "SPLIT") === 0 || splitPays(traits)) &&
     size(call, "N") >= FEWEST_TOKENS &&
     FEATURES.every((f) => traits.features.has(f)) &&
     matrixTile(call, traits) !== undefined,

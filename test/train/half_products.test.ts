@@ -57,6 +57,13 @@ describe("a run with f16 products", () => {
       expect(half(onGpu.programs), compute_dtype).toEqual(
         compute_dtype === "f32" ? [] : calls.filter((c) => products.includes(c) || attention.includes(c)),
       );
+      // What the loss sees is split; what is computed again, and gradients, are rounded.
+      const split = onGpu.programs.flatMap((p) => p.calls.filter((c) => option(c, "SPLIT") === 1));
+      const forward = onGpu.programs.flatMap((p) => {
+        const before = p.calls.findIndex((c) => c.kernel.name === "cross_entropy_backward");
+        return p.calls.slice(0, before < 0 ? undefined : before).filter((c) => products.includes(c));
+      });
+      expect(split, compute_dtype).toEqual(compute_dtype === "f32" ? [] : forward);
     }
   });
 
