@@ -52,10 +52,12 @@ const MATRIX_CASES: readonly Case[] = [
 const hasMatrices = (): boolean => context.gpu.traits.matrixShapes.some((s) => s.componentType === "f16");
 
 describe("matrix products", () => {
-  for (const c of MATRIX_CASES) {
+  for (const [i, c] of MATRIX_CASES.entries()) {
     it(`equal their twins: ${describeCase(c)}`, async ({ skip }) => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
-      for (const { build, tolerance } of BUILDS) {
+      for (const { name, build, tolerance } of BUILDS) {
+        // The software GPU takes a second or more for such a shader: every other case.
+        if (name === "forward, split" && i % 2 === 1) continue;
         const { call, data } = build(c);
         const how = { tolerance, data, only: ["matrix"] };
         expect(await compareWithTwin(context.gpu, call, how)).toEqual(["matrix"]);
