@@ -162,6 +162,8 @@ export function resultsText(results, facts) {
     "- Intel's compiler gives other code from one compile to the next: of each pipeline the worst of three compiles is stated. It copies",
     "  all results in every round of a loop, and on the A770 each row of a left matrix is a message with an address of its own: with four",
     "  result matrices per left matrix 8 others were not reached, and six or eight of them spill (167 to 495 stores and loads).",
+    "- Products of f16's forward pass split inputs into sums of two f16 where that is chosen (NVIDIA): three matrix instructions count as one",
+    "  multiply-add then. Elsewhere they are the plain tile's.",
     "- In the tables a line is the worst over the shapes of a kernel.",
     "",
     ...summary(results),
