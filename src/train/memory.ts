@@ -16,15 +16,12 @@ import {
   type BuildSizes,
   type StreamTensors,
 } from "../model/programs.js";
+import { hostStateBytes } from "../model/layer_stream.js";
+import { RING_SLOTS } from "../model/ring.js";
 import type { StreamStorage } from "../model/stream.js";
-import {
-  modelTensors,
-  RING_SLOTS,
-  type HeadFormat,
-  type LinearFormat,
-  type ModelTensors,
-} from "../model/tensors.js";
+import { modelTensors, type HeadFormat, type LinearFormat, type ModelTensors } from "../model/tensors.js";
 import type { Program } from "../program/kernel.js";
+import { tensorBytes } from "../program/tensor.js";
 import { planMemory, type MemoryPlan } from "../program/planner.js";
 import { optimizerProgram } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
@@ -82,6 +79,8 @@ const CHUNK_STEP = 128;
 const LEAST_CHUNK = 256;
 const MOST_CHUNKS = 16;
 
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
 const upTo = (n: number, step: number): number => Math.ceil(n / step) * step;
 
 /** Left to the desktop and to what grows while a run lasts, where the limit is what is free now. */
@@ -104,6 +103,21 @@ export async function memoryLimit(settings: TrainingSettings): Promise<number | 
   );
 }
 
+/** @throws QdoraError for more streamed layers than there are */
+function residentOf({ layers }: Architecture, streamed: MemorySettings["stream_layers"]): number {
+  if (streamed === "all") return 0;
+  if (streamed === "auto") return layers;
+  if (streamed <= layers) return layers - streamed;
+  throw new QdoraError(
+    "stream_layers",
+    `got ${streamed} (limit ${layers}, the layers of this model)`,
+    "use all",
+    {
+      exitCode: 2,
+    },
+  );
+}
+
 /** What the settings say, `auto` meaning the least memory that costs no time worth naming. */
 export function defaultChoices(shape: RunShape, settings: MemorySettings): MemoryChoices {
   const { arch, capacity } = shape;
@@ -112,7 +126,6 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
   // A kept activation is the input of products that a rounded layer input would have to repeat.
   const rounds = isPacked && settings.gradient_checkpointing === "full";
   const asked = settings.checkpoint_dtype;
-  const streamed = settings.stream_layers;
   return {
     settings,
     storage: {
@@ -123,8 +136,7 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
       hostEmbedding: !arch.tied || settings.quant_head !== "none",
       halfProducts: settings.compute_dtype === "f16",
     },
-    residentLayers:
-      streamed === "all" ? 0 : streamed === "auto" ? arch.layers : Math.max(0, arch.layers - streamed),
+    residentLayers: residentOf(arch, settings.stream_layers),
   };
 }
 
@@ -150,6 +162,7 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
     table: shape.table,
     head: headFormat(shape, settings),
     hostEmbedding: storage.hostEmbedding,
+    hostSquares: true,
     residentLayers,
     positions,
     maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
@@ -164,7 +177,7 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
   };
   const programs = [
     microBatchProgram(model, stream, sizes),
-    optimizerProgram(layout, stream),
+    optimizerProgram(layout, stream, model.ring),
     ...(shape.evaluates ? [evaluationProgram(model, stream, sizes)] : []),
   ];
   const plan = planMemory(programs, READBACK_BYTES, [stream.tokens]);
@@ -180,7 +193,11 @@ function hostBytes(
   const host = new Map<string, number>();
   // On disk, one of them at a time is read into memory.
   const waiting = settings.layer_cache === "disk" ? 1 : arch.layers - residentLayers;
-  if (model.ring) host.set("streamed layers", waiting * model.ring.slotBytes);
+  if (model.ring) {
+    host.set("streamed layers", waiting * model.ring.frozenBytes);
+    host.set("streamed layers' adapters", sum([...hostStateBytes(model).values()]));
+  }
+  if (model.rowSquares) host.set("row squares", tensorBytes(model.rowSquares));
   if (storage.checkpointPlace === "host")
     host.set("checkpoints", arch.layers * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2));
   if (storage.hostEmbedding) host.set("embedding rows", 4 * capacity * arch.hidden);
@@ -206,9 +223,12 @@ export function fitMemory(shape: RunShape, settings: MemorySettings, limit: numb
   const mostResident = layers - RING_SLOTS - 1;
   if (mostResident < 0) return run;
   const all = planRun(shape, { ...run, residentLayers: 0 });
-  const slotBytes = all.model.ring?.slotBytes ?? 0;
-  const spare = Math.floor((limit - all.plan.totalBytes) / slotBytes);
-  const residentLayers = Math.min(Math.max(spare, 0), mostResident);
-  const some = planRun(shape, { ...run, residentLayers });
-  return some.plan.totalBytes <= limit ? some : all;
+  const { model } = all;
+  const layerBytes = (model.ring?.frozenBytes ?? 0) + sum([...hostStateBytes(model).values()]) / layers;
+  const spare = Math.floor((limit - all.plan.totalBytes) / layerBytes);
+  for (let resident = Math.min(spare, mostResident); resident > 0; resident--) {
+    const some = planRun(shape, { ...run, residentLayers: resident });
+    if (some.plan.totalBytes <= limit) return some;
+  }
+  return all;
 }
