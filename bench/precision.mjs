@@ -1,6 +1,6 @@
 // Every compute_dtype against f32: the curve of training losses and the held-out loss of whole runs (NF4, DoRA), by the command line.
 // usage: npm run bench:precision [-- --model FOLDER] [--data FILE] [--steps 100] [--length 128] [--rows 1] [--accumulation 1] [--held-out 4] [--dtypes auto,f16] [--json]   (the model: SmolLM2-135M of `npm run test:real`)
-// On a software GPU f16 is forced onto its matrices, where it takes ten times as long as f32: half an hour on two cores.
+// On a software GPU f16 is forced onto its matrices, where it takes thirty times as long as f32: an hour and a half on two cores.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -3,7 +3,8 @@
 // workgroup memory, terms side by side (the layout that every vendor's matrix loads want), DEPTH terms at a time.
 // A row of x is scaled by a power of two that brings its largest value near 2^14, found in a first pass over the row: no value
 // overflows, and only those below 2^-28 of the row's largest lose bits. B has such a scale per column tile, and p the opposite one.
-// Weights must lie within f16's range. Grid: column tiles, row tiles.
+// Weights must lie within f16's range. With X_TERMS and W_TERMS of 2 a value is the sum of two f16, its first 11 bits and what they
+// leave, and all products but that of both rests are added: nearly f32's numbers. Grid: column tiles, row tiles.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -21,15 +22,16 @@ const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;
 const COLUMNS = #{COLUMNS}u;
 const DEPTH = #{DEPTH}u;
+#let SLICES = DEPTH / MATRIX_K
 const STRIDE = #{MATRIX_K + PAD}u; // of a row of a matrix in a tile, padded against bank conflicts
 #let X_PART = TM * MATRIX_M
 #let W_PART = TN * MATRIX_N
 #include "product_bindings.wgsl"
 #include "product_rows.wgsl"
-// [DEPTH / MATRIX_K, SUBGROUPS_M, TM * MATRIX_M, STRIDE]. The two outer indices stand outside of what a matrix load sees: its offset is
+// [X_TERMS * SLICES, SUBGROUPS_M, TM * MATRIX_M, STRIDE]. The two outer indices stand outside of what a matrix load sees: its offset is
 // a constant then, and bounds checks of matrix loads fall away.
-var<workgroup> x_tile: array<array<array<f16, #{X_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_M}>, #{DEPTH / MATRIX_K}>;
-var<workgroup> w_tile: array<array<array<f16, #{W_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_N}>, #{DEPTH / MATRIX_K}>;
+var<workgroup> x_tile: array<array<array<f16, #{X_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_M}>, #{X_TERMS * SLICES}>;
+var<workgroup> w_tile: array<array<array<f16, #{W_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_N}>, #{W_TERMS * SLICES}>;
 var<workgroup> row_max: array<atomic<u32>, ROWS>; // bits of the largest magnitude of a row
 var<workgroup> row_scale: array<f32, ROWS>; // powers of two
 var<workgroup> results: array<f32, #{SUBGROUPS * MATRIX_M * MATRIX_N}>; // one matrix per subgroup
@@ -155,7 +157,7 @@ fn main(
     let terms = min(DEPTH, select(low + sizes.K, sizes.rank, at < low) - at);
     for (var round = (terms + DEPTH - 1u) / DEPTH; round > 0u; round--) {
 #let STEPS = CHAIN
-#for c in 0..(DEPTH / MATRIX_K - PEELED) / CHAIN
+#for c in 0..(SLICES - PEELED) / CHAIN
       {
       const step = #{c * CHAIN}u;
 #include "product_matrix_step.wgsl"
@@ -165,7 +167,7 @@ fn main(
 #let STEPS = 1
 #for c in 0..PEELED
     {
-      const step = #{DEPTH / MATRIX_K - PEELED + c}u;
+      const step = #{SLICES - PEELED + c}u;
 #include "product_matrix_step.wgsl"
     }
 #endfor

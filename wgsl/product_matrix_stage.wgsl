@@ -39,11 +39,29 @@ fn find_row_max(lane: u32, row0: u32, b_field: u32) {
 #endfor
 }
 
+#if X_TERMS == 2
+
+// The first 11 bits, which f16 holds. Compilers may take a conversion to f16 and back for nothing, so it is none.
+fn first_bits(v: vec4f) -> vec4f {
+  return bitcast<vec4f>((bitcast<vec4u>(v) + vec4u(0x1000u)) & vec4u(0xffffe000u));
+}
+#endif
+
 fn store_x(row: u32, k: u32, v: vec4f) {
   let at = row % #{X_PART}u * STRIDE + k % #{MATRIX_K}u;
-  let half = vec4<f16>(v);
+  let slice = k / #{MATRIX_K}u;
+#if X_TERMS == 2
+  let first = first_bits(v);
+  let half = vec4<f16>(first);
+  let rest = vec4<f16>(v - first);
 #for i in 0..4
-  x_tile[k / #{MATRIX_K}u][row / #{X_PART}u][at + #{i}u] = half[#{i}];
+  x_tile[#{SLICES}u + slice][row / #{X_PART}u][at + #{i}u] = rest[#{i}];
+#endfor
+#else
+  let half = vec4<f16>(v);
+#endif
+#for i in 0..4
+  x_tile[slice][row / #{X_PART}u][at + #{i}u] = half[#{i}];
 #endfor
 }
 #if BACKWARD
@@ -82,13 +100,23 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 // Eight terms of a column.
 fn store_w(column: u32, k: u32, v: mat2x4f) {
   let at = column % #{W_PART}u * STRIDE + k % #{MATRIX_K}u;
-  let low = vec4<f16>(v[0]);
-  let high = vec4<f16>(v[1]);
+  let slice = k / #{MATRIX_K}u;
+#for h in 0..2
+  {
+#if W_TERMS == 2
+    let first = first_bits(v[#{h}]);
+    let half = vec4<f16>(first);
+    let rest = vec4<f16>(v[#{h}] - first);
 #for i in 0..4
-  w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i}u] = low[#{i}];
+    w_tile[#{SLICES}u + slice][column / #{W_PART}u][at + #{4 * h + i}u] = rest[#{i}];
 #endfor
+#else
+    let half = vec4<f16>(v[#{h}]);
+#endif
 #for i in 0..4
-  w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i + 4}u] = high[#{i}];
+    w_tile[slice][column / #{W_PART}u][at + #{4 * h + i}u] = half[#{i}];
+#endfor
+  }
 #endfor
 }
 

@@ -71,7 +71,7 @@ function int8HeadCalls({ hidden, vocab }, tokens, half) {
   const logits = given("head.logits", [tokens, vocab], "f32");
   const dx = given("head.dx", [tokens, hidden], "f32");
   return [
-    callProductForward("logits", { x, weight, y: logits }, { N: tokens, half }),
+    callProductForward("logits", { x, weight, y: logits }, { N: tokens, half: half && "split" }),
     ...[false, true].map((accumulate) =>
       callProductBackward("head dX", { e: logits, weight, dx }, { N: tokens, half, accumulate }),
     ),

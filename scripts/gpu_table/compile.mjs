@@ -20,7 +20,8 @@ const pipelines = new Pipelines(gpu);
 const made = new Map();
 for (const { model, call } of modelCalls()) {
   const [variant] = acceptedVariants(call, gpu);
-  const { HALF: isHalf, ...options } = call.options;
+  // The plain tile that a matrix is compared with is the same, whatever f16 is allowed.
+  const { HALF: isHalf, SPLIT: _isSplit, ...options } = call.options;
   // Where f16 changes nothing, the f32 call has been compiled already.
   if (isHalf && variant.name !== "matrix") continue;
   const defines = variant.defines(call, gpu.traits);

@@ -101,13 +101,14 @@ export function multiplyingLoop(loops) {
   return most && most.matrix + most.multiplyAdds > 0 ? most : undefined;
 }
 
-/** Multiply-adds of one lane per matrix instruction. */
+/** Multiply-adds of one lane per matrix instruction; where values are sums of two f16, several instructions make one. */
 function matrixMultiplyAdds(loop, defines, subgroup) {
   const named = /m(\d+)n(\d+)k(\d+)/.exec(loop.matrixOp ?? "");
   const [M, N, K] = named
     ? named.slice(1).map(Number)
     : [defines.MATRIX_M, defines.MATRIX_N, defines.MATRIX_K];
-  return (M * N * K) / subgroup;
+  const { X_TERMS = 1, W_TERMS = 1 } = defines;
+  return (M * N * K) / subgroup / (X_TERMS + W_TERMS - 1);
 }
 
 /** Estimated cycles of a subgroup per multiply-add of each of its lanes: a product's tile loop with the multiplying loop inside. */

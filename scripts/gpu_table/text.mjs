@@ -175,6 +175,8 @@ export function resultsText(results, facts) {
     "  part of the message. Attention on Xe2 holds the rows that a workgroup owns in registers as left matrices where they leave enough",
     "  for all else; on the A770 they would spill in the worse kind of process. Where it loads them again, each gives one result, and",
     "  more results, beside the sums that stay, spill (42 to 572 stores and loads).",
+    "- Products of f16's forward pass split inputs into sums of two f16 where that is chosen (NVIDIA): three matrix instructions count as one",
+    "  multiply-add then. Elsewhere they are the plain tile's.",
     "- In the tables a line is the worst over the shapes of a kernel.",
     "",
     ...summary(results),

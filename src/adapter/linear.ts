@@ -4,7 +4,7 @@
  */
 import { callDoraBackward, callDoraRowNorm } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
-import { callProductBackward, callProductForward } from "../kernels/product.js";
+import { callProductBackward, callProductForward, type HalfInputs } from "../kernels/product.js";
 import type { LinearWeight } from "../kernels/weight.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type Tensor } from "../program/tensor.js";
@@ -86,7 +86,7 @@ export interface ForwardTensors {
 export function productCall(
   linear: Linear,
   t: ForwardTensors,
-  s: { readonly N: number; readonly yRow?: number; readonly half?: boolean },
+  s: { readonly N: number; readonly yRow?: number; readonly half?: HalfInputs },
 ): Call {
   const { adapter } = linear;
   return callProductForward(

@@ -38,7 +38,7 @@ function findings(gpu: Gpu): readonly Finding[] {
     {
       name: "matrix units",
       value: t.matrixShapes.length > 0 ? `${t.matrixShapes.length} shapes` : "no",
-      meaning: "subgroup matrices (tensor cores), for compute_dtype f16",
+      meaning: "subgroup matrices (tensor cores), for compute_dtype f16 and auto",
     },
     { name: "timestamps", value: has("timestamp-query"), meaning: "exact kernel times" },
     { name: "largest buffer", value: formatBytes(t.maxBufferBytes), meaning: "one tensor can be this large" },

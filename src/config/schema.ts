@@ -154,7 +154,7 @@ export const KEYS = {
   }),
   compute_dtype: base({
     ...choice("f32", "f16", "auto"),
-    help: "f32 is exact; auto keeps activations that wait in 16 bits (block floating point) and computes in f32; f16 also multiplies by the frozen weights and in attention in f16, on GPUs with matrix units (tensor cores)",
+    help: "f32 is exact; f16 keeps activations that wait in 16 bits (block floating point), and multiplies by the frozen weights and in attention in f16 where the GPU has matrix units (tensor cores), with rounded inputs where gradients alone depend on it; auto is f16, but never multiplies in f16 on a software GPU",
     fallback: "auto",
   }),
 

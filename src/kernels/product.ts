@@ -26,7 +26,9 @@ function productKernel(name: string, yAccess: Access): Kernel {
       residual: "read",
       y: yAccess,
     },
-    variants: [softwareVariant, vectorVariant, matrixVariant, tileVariant],
+    variants: name.endsWith("_forward")
+      ? [softwareVariant, vectorVariant, matrixVariant, tileVariant]
+      : [softwareVariant, matrixVariant, tileVariant],
     twin: productTwin,
     cost: productCost,
   };
@@ -102,6 +104,12 @@ function weightOptions(w: Weight): Defines {
   }
 }
 
+/**
+ * Whether a product may compute in f16 where the adapter has matrices of it: with inputs rounded, or split into sums of two, which
+ * takes three times the products of matrices and leaves hardly more error than f32's own.
+ */
+export type HalfInputs = boolean | "split";
+
 /** Where the codes of double-quantised block maxima start; 0 for other weights. */
 const codesWord = (w: Weight): number =>
   w.format === "nf4" && w.doubleQuant
@@ -122,7 +130,7 @@ function checkRows(label: string, t: Tensor, rows: number, stride: number): void
  * @param t.scale_bias [out, 2] f32: g, bias; or [out, 1]: g
  * @param t.residual [N, out] f32
  * @param s.yStride row length of y, default `out`
- * @param s.half whether x, W, p and b may be rounded to f16 (sums stay f32)
+ * @param s.half whether x, W, p and b may be f16: rounded, or split into sums of two (sums of products stay f32)
  */
 export function callProductForward(
   label: string,
@@ -142,7 +150,7 @@ export function callProductForward(
     readonly yRow?: number;
     readonly yColumn?: number;
     readonly yStride?: number;
-    readonly half?: boolean;
+    readonly half?: HalfInputs;
   },
 ): Call {
   const { weight, x, y, p, b, scale_bias, residual } = t;
@@ -181,6 +189,7 @@ export function callProductForward(
       SCALE_ONLY: scale_bias?.shape[1] === 1,
       RESIDUAL: residual !== undefined,
       ...(s.half && { HALF: true }),
+      ...(s.half === "split" && { SPLIT: true }),
     },
   };
 }

@@ -20,7 +20,9 @@ interface Build {
   /** Result matrices of a subgroup, one below the other and side by side. */
   readonly TM: number;
   readonly TN: number;
+  /** Terms of a tile; and where values are sums of two f16, which take twice the room. */
   readonly DEPTH: number;
+  readonly SPLIT_DEPTH: number;
   /** Rows of x that are on their way at a time. */
   readonly BATCH: number;
   /** Backward: the most terms of a column of W that a lane turns at a time. */
@@ -31,13 +33,29 @@ interface Build {
   readonly PEELED: 0 | 1;
 }
 
-const COMMON = { subgroup: "smallest", side: "square", TERMS: 4, CHAIN: 1, PEELED: 0 } as const;
+const COMMON = {
+  subgroup: "smallest",
+  side: "square",
+  SPLIT_DEPTH: 16,
+  TERMS: 4,
+  CHAIN: 1,
+  PEELED: 0,
+} as const;
 
 /**
  * Intel's compiler keeps sums in place under conditions (PEELED), and each load needs an address of its own: chains of three. On the
  * A770 a right matrix takes a quarter of a left one's instructions, so one left matrix serves six.
  */
-const INTEL = { ...COMMON, side: 1, DEPTH: 64, BATCH: 1, TERMS: 2, CHAIN: 3, PEELED: 1 } as const;
+const INTEL = {
+  ...COMMON,
+  side: 1,
+  DEPTH: 64,
+  SPLIT_DEPTH: 32,
+  BATCH: 1,
+  TERMS: 2,
+  CHAIN: 3,
+  PEELED: 1,
+} as const;
 
 /** What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. */
 const BUILDS = {
@@ -57,14 +75,25 @@ function buildFor(traits: AdapterTraits): Build {
 const volume = (s: MatrixShape): number => s.M * s.N * s.K;
 
 /** The largest f16 matrices with f32 results of which a lane holds part of one column. */
-function bestMatrix(build: Build, lanes: number, traits: AdapterTraits): MatrixShape | undefined {
+function bestMatrix(DEPTH: number, lanes: number, traits: AdapterTraits): MatrixShape | undefined {
   const fits = (s: MatrixShape): boolean =>
     s.componentType === "f16" &&
     s.resultComponentType === "f32" &&
-    build.DEPTH % s.K === 0 &&
+    DEPTH % s.K === 0 &&
     lanes % s.N === 0 &&
     s.M % (lanes / s.N) === 0;
   return traits.matrixShapes.filter(fits).toSorted((a, b) => volume(b) - volume(a))[0];
+}
+
+/** Whether the adapter has matrices on which products can run. */
+export function hasHalfMatrices(traits: AdapterTraits): boolean {
+  const build = buildFor(traits);
+  const lanes = matrixSubgroup(build.subgroup, traits);
+  return (
+    FEATURES.every((f) => traits.features.has(f)) &&
+    lanes > 0 &&
+    bestMatrix(build.DEPTH, lanes, traits) !== undefined
+  );
 }
 
 /** The defines of a tile, or nothing where the adapter has no fitting matrices. */
@@ -74,19 +103,27 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   if (lanes === 0 || build.lanes % lanes !== 0 || build.lanes > traits.maxWorkgroupInvocations)
     return undefined;
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
-  const matrix = bestMatrix(build, lanes, traits);
+  const isSplit = option(call, "SPLIT") === 1;
+  const DEPTH = isSplit ? build.SPLIT_DEPTH : build.DEPTH;
+  const X_TERMS = isSplit ? 2 : 1;
+  // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing); B is in the tiles of W.
+  const isHeld = option(call, "BF16") + option(call, "F16") > 0 && option(call, "LOWRANK") === 0;
+  const W_TERMS = isSplit && !isHeld ? 2 : 1;
+  const matrix = bestMatrix(DEPTH, lanes, traits);
   if (!matrix) return undefined;
   const subgroups = build.lanes / lanes;
   const SUBGROUPS_N = build.side === 1 ? 1 : 2 ** Math.floor(Math.log2(subgroups) / 2);
   const SUBGROUPS_M = subgroups / SUBGROUPS_N;
-  const { TN, DEPTH } = build;
-  // Few tokens: a lower tile, but of no less than two matrices, if there are two, since these share what is loaded for them.
+  const { TN } = build;
+  // Few tokens: a lower tile, of at least four values of x for each lane, and of no less than two matrices, if there are two, since these
+  // share what is loaded for them.
   const needed = Math.ceil(size(call, "N") / (SUBGROUPS_M * matrix.M));
-  const TM = Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(2, needed))));
+  const least = Math.max(1, (4 * build.lanes) / (DEPTH * SUBGROUPS_M * matrix.M));
+  const TM = Math.max(least, Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(2, needed)))));
   const [rows, columns] = [SUBGROUPS_M * TM * matrix.M, SUBGROUPS_N * TN * matrix.N];
   const passes = (rows * DEPTH) / (4 * build.lanes);
   const bytes =
-    2 * (rows + columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
+    2 * (X_TERMS * rows + W_TERMS * columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
     4 * (2 * rows + 1 + 16 + subgroups * matrix.M * matrix.N);
   const staged = (columns * DEPTH) / 8 / build.lanes;
   const isWhole = columns % build.lanes === 0 || build.lanes % columns === 0;
@@ -104,6 +141,8 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
     SUBGROUPS_M,
     SUBGROUPS_N,
     DEPTH,
+    X_TERMS,
+    W_TERMS,
     PAD,
     BATCH: Math.min(build.BATCH, passes),
     TERMS: Math.min(build.TERMS, staged),
@@ -111,6 +150,12 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
     PEELED: build.PEELED,
   };
 }
+
+/**
+ * Three products of matrices for one still take a third of a plain tile's time on NVIDIA, but not half on AMD and Intel (npm run
+ * bench:gpus): there such calls stay f32.
+ */
+const splitPays = (traits: AdapterTraits): boolean => traits.vendor === "nvidia" || traits.isSoftware;
 
 const defines = (call: Call, traits: AdapterTraits): Defines => ({
   ...call.options,
@@ -126,6 +171,7 @@ export const matrixVariant: Variant = {
   file: "product_matrix.wgsl",
   accepts: (call, traits) =>
     option(call, "HALF") === 1 &&
+    (option(call, "SPLIT") === 0 || splitPays(traits)) &&
     size(call, "N") >= FEWEST_TOKENS &&
     FEATURES.every((f) => traits.features.has(f)) &&
     matrixTile(call, traits) !== undefined,

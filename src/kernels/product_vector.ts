@@ -1,5 +1,5 @@
 /** Products forward of one to four tokens (generation) for any GPU: lanes along K, no features needed. */
-import { grid1d, option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
+import { grid1d, size, type Call, type Defines, type Variant } from "../program/kernel.js";
 import { hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
 
 const LANES = 64;
@@ -23,7 +23,7 @@ export const vectorVariant: Variant = {
   file: "product_vector.wgsl",
   accepts: (call) => {
     const N = size(call, "N");
-    return !option(call, "BACKWARD") && N >= 1 && N <= MAX_TOKENS;
+    return N >= 1 && N <= MAX_TOKENS;
   },
   defines,
   grid: (call, d) => {

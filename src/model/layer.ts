@@ -70,6 +70,16 @@ export class LayerWalk {
     return `layers.${this.w.layer}`;
   }
 
+  /** Inputs of products and attention may be rounded to f16 where only gradients come of it. */
+  get rounds(): boolean {
+    return this.ctx.storage.halfProducts && this.pass === "again";
+  }
+
+  /** The loss would see what forward rounds. */
+  get splits(): "split" | false {
+    return this.ctx.storage.halfProducts && this.pass === "forward" && "split";
+  }
+
   /** An activation of the whole stream. */
   whole(name: Activation, width: number, dtype: DType = "f32"): Tensor {
     const again = this.pass === "again" && !this.kept(name) ? " again" : "";
@@ -104,7 +114,7 @@ export class LayerWalk {
   /** y = the module's output (+ residual). */
   product(role: Role, x: Tensor, y: Tensor, c: Chunk, residual?: Tensor): Call {
     const t = { x, p: this.p(role, c), y, ...(residual && { residual }) };
-    return productCall(this.w.linears[role], t, { N: c.N, half: this.ctx.storage.halfProducts });
+    return productCall(this.w.linears[role], t, { N: c.N, half: this.rounds || this.splits });
   }
 
   linear(role: Role, name: Activation, x: Tensor, y: Tensor, c: Chunk, residual?: Tensor): void {

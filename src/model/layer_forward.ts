@@ -132,7 +132,7 @@ export function lowerHalf(walk: LayerWalk, x: Tensor, c: Chunk): LowerHalf {
         o,
         lse,
       },
-      { ...attentionSizes(ctx, w), N: c.N, queryRow: c.first },
+      { ...attentionSizes(ctx, w), N: c.N, queryRow: c.first, half: walk.rounds },
     ),
   );
   const mid = walk.rows("mid", D, c);

@@ -1,7 +1,7 @@
 /** The programs of a training run: one micro-batch forward and backward, evaluation. Plain lists of calls. */
 import { callCrossEntropyBackward, callCrossEntropyForward, callSumLoss } from "../kernels/cross_entropy.js";
 import { callEmbeddingGather } from "../kernels/embedding.js";
-import { callProductBackward, callProductForward } from "../kernels/product.js";
+import { callProductBackward, callProductForward, type HalfInputs } from "../kernels/product.js";
 import { callRmsNormBackward, callRmsNormForward } from "../kernels/rms_norm.js";
 import type { Call, Program } from "../program/kernel.js";
 import { rowsOf, tensor, type Tensor } from "../program/tensor.js";
@@ -125,14 +125,14 @@ export function embeddingCalls(model: ModelTensors, tokens: Tensor, x: Tensor, N
   );
 }
 
-/** logits of `rows` tokens from token `row` on. `half`: the product may round its inputs to f16. */
+/** logits of `rows` tokens from token `row` on. `half`: whether the product may compute in f16. */
 export function logitsCalls(
   model: ModelTensors,
   hn: Tensor,
   logits: Tensor,
   rows: number,
   row: number,
-  half = false,
+  half: HalfInputs = false,
 ): readonly Call[] {
   return model.head.map(({ firstRow, weight }) =>
     callProductForward(
@@ -170,7 +170,7 @@ function headCalls(
     const loss = { logits, labels: stream.labels, token_loss: stream.tokenLoss };
     const lossSizes = { N: live, V, row: first };
     own.push(callRmsNormForward("final norm", { x: input, weight, y: hn }, norm));
-    own.push(...logitsCalls(model, hn, logits, live, 0, half));
+    own.push(...logitsCalls(model, hn, logits, live, 0, half && "split"));
     if (!gradient) {
       calls.push(...inChunk(c, [...own, callCrossEntropyForward("loss", loss, lossSizes)]));
       continue;

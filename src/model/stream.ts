@@ -21,7 +21,10 @@ export interface StreamStorage {
   readonly checkpointPlace: "gpu" | "host";
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
-  /** Products with frozen weights and attention may round their inputs to f16, where the adapter has matrix units; sums stay f32. */
+  /**
+   * Products with frozen weights and attention may compute in f16, where the adapter has matrix units: what the loss depends on with
+   * inputs split into sums of two or in f32, what gradients alone depend on with rounded inputs. Sums stay f32.
+   */
   readonly halfProducts: boolean;
 }
 

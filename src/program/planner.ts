@@ -83,7 +83,7 @@ export function planMemory(
 
 /**
  * Layers repeat each other: calls of one kernel, one chunk and the same sizes at full capacity have the same sizes for
- * every token count, and those of row norms never change. Others may agree at full capacity alone. The executor checks
+ * every token count, whatever they are specialised for, and those of row norms never change. Others may agree at full capacity alone. The executor checks
  * it when it writes them.
  */
 function planUniforms(programs: readonly Program[]): {
@@ -95,9 +95,9 @@ function planUniforms(programs: readonly Program[]): {
   for (const { name, calls } of programs) {
     const known = new Map<string, number>();
     const own = calls.map((call) => {
-      const { kernel, chunk, onlyAfterUpdate, sizes, options } = call;
+      const { kernel, chunk, onlyAfterUpdate, sizes } = call;
       if (chunk === undefined && !onlyAfterUpdate) return count++;
-      const key = JSON.stringify([kernel.name, chunk, sizes, options]);
+      const key = JSON.stringify([kernel.name, chunk, sizes]);
       let place = known.get(key);
       if (place === undefined) known.set(key, (place = count++));
       return place;

@@ -64,12 +64,20 @@ export function floorBytes(run: PlannedRun): number {
 
 const sum = (values: Iterable<number>): number => [...values].reduce((a, b) => a + b, 0);
 
+/** No plan depends on it: what the GPU offers decides when it is opened. */
+const PRODUCTS: Record<TrainingSettings["compute_dtype"], string> = {
+  f32: "products in f32",
+  f16: "products in f16 where the GPU has matrix units for it, else in f32",
+  auto: "products in f16 where a real GPU has matrix units for it, else in f32",
+};
+
 function choicesText({ shape, run, config }: PlanReport): string {
   const { storage, residentLayers } = run;
   const streamed = shape.arch.layers - residentLayers;
   return [
     `layer inputs ${config.gradient_checkpointing === "full" ? "" : "and activations "}in ${storage.checkpoint} on the ${storage.checkpointPlace === "gpu" ? "GPU" : "host"}`,
     `attention reads ${storage.attention}`,
+    PRODUCTS[config.compute_dtype],
     shape.capacity > storage.chunk ? `chunks of ${storage.chunk} tokens` : "",
     storage.hostEmbedding ? "embedding rows from the host" : "",
     config.quant_head === "none" ? "" : `head in ${config.quant_head}`,
@@ -145,6 +153,12 @@ function fitText({ run, savings }: PlanReport, limit: number): readonly string[]
   ];
 }
 
+const HALF_PRODUCTS = {
+  f32: "never",
+  f16: "matrix units",
+  auto: "matrix units of a real GPU",
+} as const satisfies Record<TrainingSettings["compute_dtype"], string>;
+
 /** The plan as the JSON object of `--json`. */
 export function planJson(report: PlanReport, rates: ReadonlyMap<string, Rates> = new Map()) {
   const { run, shape, limit, savings } = report;
@@ -158,6 +172,7 @@ export function planJson(report: PlanReport, rates: ReadonlyMap<string, Rates> =
     weight_bytes: floorBytes(run),
     largest_buffer_bytes: Math.max(...plan.buffers.map((b) => b.bytes)),
     largest_binding: plan.largestBinding,
+    half_products: HALF_PRODUCTS[report.config.compute_dtype],
     streamed_layers: shape.arch.layers - run.residentLayers,
     expected: Object.fromEntries(
       [...rates].map(([adapter, rate]) => {

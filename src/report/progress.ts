@@ -40,7 +40,9 @@ export function progressPrinter(out: Output): Listener {
         line(`saved ${event.folder}`);
         return;
       case "gpu":
-        line(`gpu: ${event.name}${event.isSoftware ? " (software: right, but slow)" : ""}`);
+        line(
+          `gpu: ${event.name}${event.isSoftware ? " (software: right, but slow)" : ""}; products ${event.halfProducts ? "may run in f16, on its matrix units" : "in f32"}`,
+        );
         return;
       case "message":
         line(event.text);

@@ -39,6 +39,8 @@ const stateSchema = z.strictObject({
   seed: z.int().min(0),
   /** The GPU that trained; another one rounds differently. */
   gpu: z.string(),
+  /** Whether products may round to f16 on it; older checkpoints do not say. */
+  half_products: z.boolean().optional(),
   fingerprints: z.strictObject({
     /** Over the weights as they were read. */
     model: z.string(),

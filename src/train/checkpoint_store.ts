@@ -163,6 +163,7 @@ export class CheckpointStore {
       total_steps: run.totalSteps,
       seed: this.#settings.seed,
       gpu: session.executor.gpu.traits.name,
+      half_products: run.storage.halfProducts,
       fingerprints: { model: session.modelFingerprint, ...this.#files },
     };
     try {

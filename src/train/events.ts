@@ -3,7 +3,7 @@ import type { PreparedRun } from "./prepare.js";
 
 export type TrainingEvent =
   | { readonly type: "prepared"; readonly run: PreparedRun }
-  | { readonly type: "gpu"; readonly name: string; readonly isSoftware: boolean }
+  | GpuEvent
   | { readonly type: "message"; readonly text: string }
   | { readonly type: "loading"; readonly bytes: number }
   | { readonly type: "started"; readonly seconds: number }
@@ -12,6 +12,15 @@ export type TrainingEvent =
   | RollbackEvent
   | { readonly type: "saved"; readonly folder: string; readonly step: number }
   | { readonly type: "finished"; readonly step: number; readonly seconds: number };
+
+/** The GPU is open. */
+export interface GpuEvent {
+  readonly type: "gpu";
+  readonly name: string;
+  readonly isSoftware: boolean;
+  /** Products with frozen weights and attention may run on f16 matrices. */
+  readonly halfProducts: boolean;
+}
 
 export interface StepEvent {
   readonly type: "step";

@@ -3,6 +3,7 @@ import { makeMicroBatch } from "../data/batch.js";
 import { openGpu } from "../gpu/device.js";
 import { randomSource } from "../model/random_source.js";
 import { RandomSource } from "../program/random.js";
+import { halfProductsOn, withHalfProducts } from "./half_products.js";
 import { fitMemory, memoryLimit } from "./memory.js";
 import { geometryShape } from "./plan.js";
 import { TrainingSession } from "./session.js";
@@ -40,7 +41,8 @@ export async function measureStep(
   const gpu = await openGpu({ adapter: settings.device });
   try {
     const began = performance.now();
-    const whole = { ...run, settings, arch, layout, capacity };
+    const halfProducts = halfProductsOn(settings.compute_dtype, gpu.traits);
+    const whole = { ...run, ...withHalfProducts(run, shape, halfProducts), settings, arch, layout, capacity };
     const source = randomSource(settings.seed);
     const session = await TrainingSession.open(whole, gpu, say, () => undefined, { source });
     const loaded = performance.now();

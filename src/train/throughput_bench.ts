@@ -14,6 +14,7 @@ import { fitMemory, type RunShape } from "./memory.js";
 import { geometryShape, shapeOf } from "./plan.js";
 import { readModel } from "./prepare.js";
 import { measureOverheads } from "./efficiency.js";
+import { halfProductsOn, withHalfProducts } from "./half_products.js";
 import { median } from "./median.js";
 import { dispatchCount, productShare, profiled, type StepProfile } from "./profile.js";
 import type { SessionRun } from "./prepare.js";
@@ -69,10 +70,11 @@ const TOKEN_STREAM = 2;
 
 interface Planned {
   readonly method: Method;
+  readonly shape: RunShape;
   readonly run: SessionRun;
 }
 
-interface Side extends Planned {
+interface Side extends Omit<Planned, "shape"> {
   readonly session: TrainingSession;
   readonly times: number[];
   readonly hostTimes: number[];
@@ -88,7 +90,7 @@ export async function measureThroughput(
   say: (line: string) => void,
 ): Promise<readonly Throughput[]> {
   const planned: Planned[] = [];
-  for (const method of what.methods) planned.push({ method, run: await planRun(what, method) });
+  for (const method of what.methods) planned.push({ method, ...(await planRun(what, method)) });
   const together = planned.reduce((sum, { run }) => sum + run.plan.totalBytes, 0);
   const interleaved = planned.length > 1 && together <= what.sideBySideBytes;
   if (planned.length > 1 && !interleaved)
@@ -112,7 +114,7 @@ export async function measureThroughput(
 }
 
 /** The shape and plan of a run with micro-batches as large as the settings say. */
-async function planRun(what: ThroughputCase, method: Method): Promise<SessionRun> {
+async function planRun(what: ThroughputCase, method: Method): Promise<Omit<Planned, "method">> {
   const settings = { ...what.settings, use_dora: method === "dora" };
   const shape: RunShape =
     what.geometry === undefined
@@ -126,7 +128,7 @@ async function planRun(what: ThroughputCase, method: Method): Promise<SessionRun
       "measure shorter --lengths, fewer --batches or a smaller model",
     );
   const { arch, layout, capacity } = shape;
-  return { ...run, settings, arch, layout, capacity };
+  return { shape, run: { ...run, settings, arch, layout, capacity } };
 }
 
 async function measureGroup(
@@ -138,7 +140,9 @@ async function measureGroup(
   const { settings, geometry, steps } = what;
   const sides: Side[] = [];
   try {
-    for (const { method, run } of group) {
+    for (const { method, run: planned, shape } of group) {
+      const halfProducts = halfProductsOn(settings.compute_dtype, gpu.traits);
+      const run = { ...planned, ...withHalfProducts(planned, shape, halfProducts) };
       const source: ModelSource =
         geometry === undefined ? folderSource(settings.model) : randomSource(settings.seed);
       const session = await TrainingSession.open(run, gpu, say, () => undefined, { source });

@@ -3,9 +3,11 @@ import type { FactorValues } from "../adapter/initial.js";
 import { openGpu } from "../gpu/device.js";
 import type { CheckpointStore } from "./checkpoint_store.js";
 import type { Listener } from "./events.js";
+import { resumedHalfProducts, withHalfProducts } from "./half_products.js";
 import { StoppedError, untilAborted, wasInterrupted } from "./interrupt.js";
 import { trainingLoop } from "./loop.js";
 import { START } from "./position.js";
+import { hasHalfMatrices } from "../kernels/product_matrix.js";
 import { measureProductPeak, type ProductPeak } from "../kernels/product_peak.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "./prepare.js";
 import type { MeasuredProfile, StepProfile } from "./profile.js";
@@ -88,7 +90,7 @@ async function productPeak(adapter: string | undefined): Promise<ProductPeak> {
 }
 
 async function openAndTrain(
-  run: PreparedRun,
+  prepared: PreparedRun,
   listen: Listener,
   signal: AbortSignal | undefined,
   store: CheckpointStore | undefined,
@@ -96,19 +98,28 @@ async function openAndTrain(
   onStarted: () => void,
 ): Promise<TrainingResult> {
   const resumed = store?.resumed;
-  if (resumed) await checkTarget(resumed, run);
-  for (const text of (await store?.checkData(run.dataset)) ?? []) await listen({ type: "message", text });
-  await listen({ type: "prepared", run });
-  checkMemoryLimit(run);
+  if (resumed) await checkTarget(resumed, prepared);
+  for (const text of (await store?.checkData(prepared.dataset)) ?? [])
+    await listen({ type: "message", text });
+  await listen({ type: "prepared", run: prepared });
+  checkMemoryLimit(prepared);
   signal?.throwIfAborted();
-  const peak = options.profile ? await productPeak(run.settings.device) : undefined;
-  const gpu = await openGpu({ adapter: run.settings.device });
+  const peak = options.profile ? await productPeak(prepared.settings.device) : undefined;
+  const gpu = await openGpu({ adapter: prepared.settings.device });
   let session: TrainingSession | undefined;
   try {
-    await listen({ type: "gpu", name: gpu.traits.name, isSoftware: gpu.traits.isSoftware });
+    const { traits } = gpu;
+    const halfProducts = resumedHalfProducts(prepared.settings.compute_dtype, traits, resumed);
+    const run = { ...prepared, ...withHalfProducts(prepared, prepared.shape, halfProducts) };
+    await listen({
+      type: "gpu",
+      name: traits.name,
+      isSoftware: traits.isSoftware,
+      halfProducts: halfProducts && hasHalfMatrices(traits),
+    });
     const opened = performance.now();
     const say = (text: string): void => void listen({ type: "message", text });
-    const variants = resumed && resumedVariants(resumed, run, gpu.traits.name, say);
+    const variants = resumed && resumedVariants(resumed, run, traits.name, say);
     session = await TrainingSession.open(run, gpu, say, (bytes) => void listen({ type: "loading", bytes }), {
       variants,
       signal,

@@ -12,6 +12,7 @@ import { programCost } from "../../src/program/costing.js";
 import { prepareRun } from "../../src/train/prepare.js";
 import { FIXTURES } from "../fixture_files.js";
 import { goldenConfig } from "../train/golden_run.js";
+import { ALONE } from "./alone.js";
 
 let nothing: Gpu;
 beforeAll(async () => {
@@ -75,16 +76,9 @@ describe("all kernels", () => {
 
   it("are used by a program, or tested alone", async () => {
     const used = new Set((await callsOfPrograms()).map((call) => call.kernel.name));
-    // Parts of a table follow one another only where one binding cannot hold it; quantisation runs when a model is loaded.
-    const alone = [
-      "embedding_gather_add",
-      "nf4_quantize",
-      "dense_product_backward_add",
-      "int8_product_backward_add",
-    ];
-    expect([...used, ...alone].toSorted()).toEqual(
+    expect([...used, ...ALONE].toSorted()).toEqual(
       ALL_KERNELS.map((k) => k.name)
-        .concat(alone.filter((name) => used.has(name)))
+        .concat(ALONE.filter((name) => used.has(name)))
         .toSorted(),
     );
   });

@@ -1,5 +1,5 @@
 /** Product calls with seeded data, forward and backward, and the odd shapes that all variants are tested with. */
-import { callProductBackward, callProductForward } from "../../src/kernels/product.js";
+import { callProductBackward, callProductForward, type HalfInputs } from "../../src/kernels/product.js";
 import type { Call } from "../../src/program/kernel.js";
 import { given, randomF32 } from "./harness.js";
 import { testWeight, type TestFormat } from "./product_data.js";
@@ -12,8 +12,8 @@ export interface Extras {
   readonly offsets?: boolean;
   readonly accumulate?: boolean;
   readonly blockSize?: number;
-  /** Inputs may be rounded to f16. */
-  readonly half?: boolean;
+  /** Inputs may be f16, rounded or (forward alone) split into sums of two. */
+  readonly half?: HalfInputs;
 }
 
 export interface Case extends Extras {
@@ -39,7 +39,7 @@ export function forward(c: Case): { call: Call; data: Record<string, ArrayBuffer
       ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, c.scaleBias === "scale" ? 1 : 2]) }),
       ...(c.residual && { residual: given("residual", [c.N, c.out]) }),
     },
-    { N: c.N, rank, ...place, ...(c.half && { half: true }) },
+    { N: c.N, rank, ...place, ...(c.half && { half: c.half }) },
   );
   return {
     call,

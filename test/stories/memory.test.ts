@@ -151,6 +151,27 @@ it("plans a model that is not here, as a table and as JSON, and says what would 
   expect(int8.stderr).toMatch(/choices: .*; head in int8;/);
 });
 
+it("says which products may run in f16; that takes no byte", async () => {
+  const plans = ["f32", "f16", "auto"].map(async (dtype) => {
+    const flags = `plan --geometry llama-3.2-1b --max-seq-length 512 --compute-dtype ${dtype} --json`;
+    const run = await qdora(flags.split(" "));
+    const { gpu_bytes, half_products } = JSON.parse(run.stdout) as Record<string, unknown>;
+    return { gpu_bytes, half_products, words: /products in [^;]*/.exec(run.stderr)?.[0] };
+  });
+  const [f32, f16, auto] = await Promise.all(plans);
+  expect([f32, f16, auto].map((p) => p?.half_products)).toEqual([
+    "never",
+    "matrix units",
+    "matrix units of a real GPU",
+  ]);
+  expect([f32, f16, auto].map((p) => p?.words)).toEqual([
+    "products in f32",
+    "products in f16 where the GPU has matrix units for it, else in f32",
+    "products in f16 where a real GPU has matrix units for it, else in f32",
+  ]);
+  expect(f16?.gpu_bytes).toBe(auto?.gpu_bytes);
+});
+
 it("plans what a run allocates", async () => {
   const trained = await train("--max-seq-length", "200");
   const flags = `plan --model ${TINY} --data ${TINY}/demo --batch-size 8 --max-seq-length 200 --json`;

@@ -5,17 +5,30 @@ import { prepareRun, type PreparedRun } from "../../src/train/prepare.js";
 import { learningRateAt } from "../../src/train/schedule.js";
 import { TrainingSession } from "../../src/train/session.js";
 import { stepBatches } from "../../src/train/batches.js";
+import type { Executor } from "../../src/program/executor.js";
+import type { Program } from "../../src/program/kernel.js";
 import type { Tensor } from "../../src/program/tensor.js";
 import { byPeftName, type GoldenStep, type Values } from "./golden_run.js";
 
 export interface GpuRun {
   readonly run: PreparedRun;
   readonly steps: readonly GoldenStep[];
+  /** Where rows are held out: the first step's loss by the evaluation program, before that step. */
+  readonly evaluated: number | undefined;
   readonly gradients: Values;
   readonly adapter: Values;
   /** What the GPU ledger held while the run was open. */
   readonly ledgerBytes: number;
+  /** "kernel/variant" of all calls. */
+  readonly ran: ReadonlySet<string>;
 }
+
+/** "kernel/variant" of each call of a loaded program. */
+export const variantsOf = (executor: Executor, { name, calls }: Program): readonly string[] =>
+  executor.variants(name).flatMap((variant, i) => {
+    const kernel = calls[i]?.kernel;
+    return kernel && !kernel.transfer ? [`${kernel.name}/${variant}`] : [];
+  });
 
 export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuRun> {
   const run = await prepareRun(config);
@@ -33,6 +46,7 @@ export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuR
     return values;
   };
   const steps: GoldenStep[] = [];
+  const evaluated = run.shape.evaluates ? await session.evaluate(stepBatches(run, 0)) : undefined;
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
     const schedule = {
@@ -54,6 +68,7 @@ export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuR
     steps.push({ loss, grad_norm: gradNorm, learning_rate: learningRate });
   }
   const adapter = await read(byPeftName(run.layout, "parameters"));
+  const ran = new Set(run.programs.flatMap((p) => variantsOf(session.executor, p)));
   await session.close();
-  return { run, steps, gradients, adapter, ledgerBytes };
+  return { run, steps, evaluated, gradients, adapter, ledgerBytes, ran };
 }
