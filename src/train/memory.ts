@@ -104,7 +104,7 @@ export async function memoryLimit(settings: TrainingSettings): Promise<number | 
 }
 
 /** @throws QdoraError for more streamed layers than there are */
-function residentLayers({ layers }: Architecture, streamed: MemorySettings["stream_layers"]): number {
+function resident({ layers }: Architecture, streamed: MemorySettings["stream_layers"]): number {
   if (streamed === "all") return 0;
   if (streamed === "auto") return layers;
   if (streamed <= layers) return layers - streamed;
@@ -136,7 +136,7 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
       hostEmbedding: !arch.tied || settings.quant_head !== "none",
       halfProducts: settings.compute_dtype === "f16",
     },
-    residentLayers: residentLayers(arch, settings.stream_layers),
+    residentLayers: resident(arch, settings.stream_layers),
   };
 }
 
