@@ -92,11 +92,16 @@ function choicesText({ shape, run, config }: PlanReport): string {
     .join("; ");
 }
 
+const sizesOf = ({ shape, config }: PlanReport): Parameters<typeof expectedTime>[1] => ({
+  capacity: shape.capacity,
+  accumulation: config.gradient_accumulation_steps,
+});
+
 function timeText(report: PlanReport, rates: ReadonlyMap<string, Rates>): readonly string[] {
   const { run, shape } = report;
   if (rates.size === 0) return ["time: not known here yet; a run on the GPU measures what it can do"];
   return [...rates].map(([adapter, rate]) => {
-    const time = expectedTime(run, shape.capacity, rate);
+    const time = expectedTime(run, sizesOf(report), rate);
     const seconds = time.computeSeconds + time.transferSeconds;
     const streams = Number.isFinite(time.tokensForTenth) && time.tokensForTenth > 0;
     const transfer =
@@ -176,7 +181,7 @@ export function planJson(report: PlanReport, rates: ReadonlyMap<string, Rates> =
     streamed_layers: shape.arch.layers - run.residentLayers,
     expected: Object.fromEntries(
       [...rates].map(([adapter, rate]) => {
-        const { computeSeconds, transferSeconds, tokensForTenth } = expectedTime(run, shape.capacity, rate);
+        const { computeSeconds, transferSeconds, tokensForTenth } = expectedTime(run, sizesOf(report), rate);
         return [
           adapter,
           {

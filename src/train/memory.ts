@@ -219,16 +219,20 @@ export function fitMemory(shape: RunShape, settings: MemorySettings, limit: numb
   }
   if (fits() || settings.stream_layers !== "auto") return run;
   const { layers } = shape.arch;
-  // A ring as long as the rest of the model saves nothing.
+  // As many streamed layers as there are slots would save hardly more than their moments.
   const mostResident = layers - RING_SLOTS - 1;
   if (mostResident < 0) return run;
-  const all = planRun(shape, { ...run, residentLayers: 0 });
-  const { model } = all;
+  let fitting = planRun(shape, { ...run, residentLayers: 0 });
+  const { model } = fitting;
   const layerBytes = (model.ring?.frozenBytes ?? 0) + sum([...hostStateBytes(model).values()]) / layers;
-  const spare = Math.floor((limit - all.plan.totalBytes) / layerBytes);
-  for (let resident = Math.min(spare, mostResident); resident > 0; resident--) {
-    const some = planRun(shape, { ...run, residentLayers: resident });
-    if (some.plan.totalBytes <= limit) return some;
+  let [least, tooMany] = [0, mostResident + 1];
+  while (fitting.plan.totalBytes <= limit && tooMany - least > 1) {
+    // What the bytes to spare are enough for; from the middle on where layers are too unlike for that.
+    const spare = Math.max(1, Math.floor((limit - fitting.plan.totalBytes) / layerBytes));
+    const next = least + spare < tooMany ? least + spare : Math.floor((least + tooMany) / 2);
+    const some = planRun(shape, { ...run, residentLayers: next });
+    if (some.plan.totalBytes <= limit) [fitting, least] = [some, next];
+    else tooMany = next;
   }
-  return all;
+  return fitting;
 }

@@ -7,7 +7,7 @@ import { hostStateBytes, layerBytesName } from "../model/layer_stream.js";
 import { programCost } from "../program/costing.js";
 import { cacheFolder } from "../program/tuner.js";
 import type { PlannedRun } from "./memory.js";
-import { transferBytes } from "./savings.js";
+import { transferBytes } from "./transfers.js";
 
 const rate = z.object({
   /** Floating point operations per second over whole optimizer steps. */
@@ -51,14 +51,21 @@ export interface ExpectedTime {
   readonly tokensForTenth: number;
 }
 
-/** Transfers are added to the computing: there is one queue. */
-export function expectedTime(run: PlannedRun, capacity: number, rates: Rates): ExpectedTime {
+/**
+ * Transfers are added to the computing: there is one queue.
+ * @param accumulation micro-batches in an optimizer step, which share what it moves
+ */
+export function expectedTime(
+  run: PlannedRun,
+  { capacity, accumulation }: { readonly capacity: number; readonly accumulation: number },
+  rates: Rates,
+): ExpectedTime {
   const [microBatch] = run.programs;
   const computeSeconds = (microBatch ? programCost(microBatch).flops : 0) / rates.flops;
-  const transferSeconds = transferBytes(run) / rates.upload;
+  const transferSeconds = transferBytes(run, accumulation) / rates.upload;
   // What streams layers does not grow with the tokens; what moves checkpoints does.
-  const [layers, tokens] = [layerTransferBytes(run), capacity];
-  const perToken = computeSeconds / tokens - (9 * (transferSeconds - layers / rates.upload)) / tokens;
+  const layers = layerTransferBytes(run, accumulation);
+  const perToken = (computeSeconds - 9 * (transferSeconds - layers / rates.upload)) / capacity;
   return {
     computeSeconds,
     transferSeconds,
@@ -66,14 +73,12 @@ export function expectedTime(run: PlannedRun, capacity: number, rates: Rates): E
   };
 }
 
-/** Bytes of streamed layers that move in a micro-batch. */
-function layerTransferBytes({ model, programs }: PlannedRun): number {
+/** Of them, what streams layers: weights and trained state. */
+function layerTransferBytes(run: PlannedRun, accumulation: number): number {
+  const { model } = run;
   const names = new Set([
     ...model.layers.map((w) => layerBytesName(w.layer)),
     ...hostStateBytes(model).keys(),
   ]);
-  let bytes = 0;
-  for (const call of programs[0]?.calls ?? [])
-    if (call.host !== undefined && names.has(call.host)) bytes += call.sizes["bytes"] ?? 0;
-  return bytes;
+  return transferBytes(run, accumulation, ({ host }) => host !== undefined && names.has(host));
 }

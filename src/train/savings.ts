@@ -4,6 +4,7 @@ import { RING_SLOTS } from "../model/ring.js";
 import { defaultChoices, planRun, type PlannedRun, type RunShape } from "./memory.js";
 import { MOMENT_BITS } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
+import { transferBytes } from "./transfers.js";
 
 export interface Saving {
   /** As a person would write it: "--optimizer adamw8bit". */
@@ -12,7 +13,7 @@ export interface Saving {
   readonly savedBytes: number;
   /** GPU bytes of the run with this change and those before it. */
   readonly bytes: number;
-  /** Bytes that move between host and GPU for it, in each micro-batch. */
+  /** Bytes that move between host and GPU for it in each micro-batch, its share of an optimizer step's included. */
   readonly transferBytes: number;
   /** What it costs, in words. */
   readonly cost: string;
@@ -85,14 +86,6 @@ const CHANGES: readonly Change[] = [
 
 const flagOf = (change: string): string | undefined => change.split(" ")[0];
 
-/** Bytes that a run moves between host and GPU in one micro-batch. */
-export function transferBytes(run: PlannedRun): number {
-  let bytes = 0;
-  for (const call of run.programs[0]?.calls ?? [])
-    if (call.kernel.transfer) bytes += call.sizes["bytes"] ?? 0;
-  return bytes;
-}
-
 /**
  * Changes one on top of the other until the run fits.
  * @param limit GPU bytes; undefined lists all that save anything
@@ -104,6 +97,7 @@ export function savings(
   limit: number | undefined,
 ): readonly Saving[] {
   const found: Saving[] = [];
+  const { gradient_accumulation_steps: accumulation } = settings;
   // What was chosen for the start stays chosen.
   const chosen = {
     ...settings,
@@ -119,7 +113,7 @@ export function savings(
     const smaller = planRun(nextShape, defaultChoices(nextShape, next));
     const savedBytes = run.plan.totalBytes - smaller.plan.totalBytes;
     if (savedBytes <= 0) continue;
-    const moved = transferBytes(smaller) - transferBytes(run);
+    const moved = transferBytes(smaller, accumulation) - transferBytes(run, accumulation);
     // A stronger value of the same setting takes the place of the weaker one.
     const isStronger = flagOf(found.at(-1)?.change ?? "") === flagOf(change);
     const weaker = isStronger ? found.pop() : undefined;

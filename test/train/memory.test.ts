@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../../src/config/resolve.js";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Executor } from "../../src/program/executor.js";
-import { fitMemory, memoryLimit, type PlannedRun } from "../../src/train/memory.js";
+import { fitMemory, memoryLimit, planRun, type PlannedRun } from "../../src/train/memory.js";
 import { geometryShape } from "../../src/train/plan.js";
 import { layoutOf } from "../../src/train/prepare.js";
 import { savings } from "../../src/train/savings.js";
@@ -132,6 +132,23 @@ describe("fitMemory", () => {
     const tight = await planOf("llama-3.1-8b", { ...flags, memory_limit: 5e8 });
     expect(tight.residentLayers).toBe(0);
     expect(tight.plan.totalBytes).toBeGreaterThan(5e8);
+  });
+
+  it.each<readonly [string, Flags]>([
+    ["smollm2-135m", {}],
+    // Only the last layers are trained: an average says little about the first.
+    ["smollm2-135m", { target_modules: String.raw`.*layers\.2\d\..*_proj`, rank: 128 }],
+  ])("streams no layer more than the limit needs: %s, %j", async (geometry, flags) => {
+    const config = await configOf({ max_seq_length: 256, checkpoint_place: "host", ...flags });
+    const shape = geometryShape(geometry, config);
+    const all = fitMemory(shape, { ...config, stream_layers: "all" }, undefined);
+    for (const spare of [0, 8e6, 40e6]) {
+      const limit = all.plan.totalBytes + spare;
+      const run = fitMemory(shape, config, limit);
+      expect(run.plan.totalBytes).toBeLessThanOrEqual(limit);
+      const more = planRun(shape, { ...run, residentLayers: run.residentLayers + 1 });
+      expect(more.plan.totalBytes, String(spare)).toBeGreaterThan(limit);
+    }
   });
 
   it("does not stream a model that a ring would only make larger", async () => {
