@@ -2,7 +2,7 @@
  * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, its backward, and the row norms behind g.
  * g = m / ||W + sBA|| (DoRA, arXiv 2402.09353; the norm is a constant in backward, section 4.3), or 1 (LoRA).
  */
-import { callDoraBackward, callDoraRowNorm } from "../kernels/dora.js";
+import { callDoraBackward, callDoraRowNorm, type TurnBack } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward } from "../kernels/product.js";
 import type { LinearWeight } from "../kernels/weight.js";
@@ -112,6 +112,8 @@ export interface BackwardTensors {
   /** The module's output, and the residual that was added to it: (y - residual - bias) / m is W'x / ||W'||. */
   readonly y: Tensor;
   readonly residual?: Tensor;
+  /** y was turned by RoPE since. */
+  readonly turned?: TurnBack | undefined;
   /** [N, out] gradient of the output. */
   readonly dy: Tensor;
   /** Which of both nobody needs afterwards: with DoRA g * dy takes its place. */
@@ -134,14 +136,14 @@ export interface BackwardSizes {
 /** DoRA: the magnitude's gradient, and g * dy in the place of what is spent: what the factors and x want to know of dy. */
 export function magnitudeCalls(
   linear: Linear,
-  t: Pick<BackwardTensors, "y" | "residual" | "dy" | "spent">,
+  t: Pick<BackwardTensors, "y" | "residual" | "turned" | "dy" | "spent">,
   { N }: { readonly N: number },
 ): readonly Call[] {
   const { adapter, scaleBias } = linear;
   const magnitude = adapter?.parameters.magnitude;
   const gradient = adapter?.gradients.magnitude;
   if (!adapter || !magnitude || !gradient || !scaleBias) return [];
-  const { dy, y, residual, spent: over } = t;
+  const { dy, y, residual, turned, spent: over } = t;
   return [
     callDoraBackward(
       `${linear.path} dm`,
@@ -153,7 +155,7 @@ export function magnitudeCalls(
         magnitude_gradient: gradient,
         ...(residual && { residual }),
       },
-      { N, out: adapter.out, over },
+      { N, out: adapter.out, over, turned },
     ),
   ];
 }

@@ -1,5 +1,14 @@
 /** DoRA's row norms and magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
-import { bound, grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+import {
+  bound,
+  grid1d,
+  option,
+  size,
+  type Access,
+  type Call,
+  type Kernel,
+  type TwinMemory,
+} from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
@@ -77,6 +86,20 @@ export function callDoraRowNorm(
 /** Columns side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. */
 const SHAPE = { COLUMNS: 32, ROWS: 8 };
 
+/** y before RoPE, which scaled it too. */
+function turnedBack(memory: TwinMemory, call: Call): Float64Array {
+  const [y, positions, table] = [bound(memory, "y"), bound(memory, "positions"), bound(memory, "table")];
+  const [N, out, D] = [size(call, "N"), size(call, "out"), size(call, "headDim")];
+  const half = D / 2;
+  return Float64Array.from({ length: N * out }, (_, at) => {
+    const d = at % D;
+    const turn = 2 * (positions[Math.floor(at / out)]! * half + (d % half));
+    const [cos, sin] = [table[turn]!, table[turn + 1]!];
+    const value = d < half ? y[at]! * cos + y[at + half]! * sin : y[at]! * cos - y[at - half]! * sin;
+    return size(call, "factor") * value;
+  });
+}
+
 function backward(name: string, over: "dy" | "y"): Kernel {
   const access = (tensor: "dy" | "y"): Access => (tensor === over ? "update" : "read");
   return {
@@ -88,6 +111,8 @@ function backward(name: string, over: "dy" | "y"): Kernel {
       scale_bias: "read",
       magnitude: "read",
       magnitude_gradient: "update",
+      positions: "read",
+      table: "read",
     },
     variants: [
       {
@@ -107,6 +132,7 @@ function backward(name: string, over: "dy" | "y"): Kernel {
       ];
       const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
       const e = bound(memory, over);
+      const u = option(call, "TURNED") ? turnedBack(memory, call) : y;
       const [N, out] = [size(call, "N"), size(call, "out")];
       const isOnly = option(call, "SCALE_ONLY") === 1;
       for (let j = 0; j < out; j++) {
@@ -115,7 +141,7 @@ function backward(name: string, over: "dy" | "y"): Kernel {
         for (let t = 0; t < N; t++) {
           const at = t * out + j;
           const d = given[at]!;
-          sum += d * (y[at]! - (residual?.[at] ?? 0) - bias);
+          sum += d * (u[at]! - (residual?.[at] ?? 0) - bias);
           e[at] = scale * d;
         }
         if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
@@ -133,12 +159,24 @@ export const doraBackward = backward("dora_backward", "dy");
 /** e takes the place of y. */
 export const doraBackwardOverY = backward("dora_backward_over_y", "y");
 
+/** Undoes RoPE: y was turned by it. */
+export interface TurnBack {
+  /** f32 [positions, headDim / 2, 2] cos, sin */
+  readonly table: Tensor;
+  /** u32 [N] */
+  readonly positions: Tensor;
+  readonly headDim: number;
+  /** Multiplies the result: 1, or what undoes the table's scale. */
+  readonly factor: number;
+}
+
 /**
  * e = g * dy, in the place of dy or of y, and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
  * @param t.dy f32 [N, out]
- * @param t.y f32 [N, out] the module's output, with the residual that was added to it
+ * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4) where it is only read
  * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
  * @param s.over what e overwrites: the one that nobody needs afterwards
+ * @param s.turned y was turned after it was made
  */
 export function callDoraBackward(
   label: string,
@@ -150,17 +188,28 @@ export function callDoraBackward(
     readonly magnitude: Tensor;
     readonly magnitude_gradient: Tensor;
   },
-  { N, out, over }: { readonly N: number; readonly out: number; readonly over: "dy" | "y" },
+  s: {
+    readonly N: number;
+    readonly out: number;
+    readonly over: "dy" | "y";
+    readonly turned?: TurnBack | undefined;
+  },
 ): Call {
+  const { N, out, over, turned } = s;
+  const isPacked = t.y.dtype === "bfp16";
+  if ((over === "y" && (isPacked || turned)) || (isPacked && out % 4 !== 0))
+    throw new Error(`${label}: ${t.y.name} is ${t.y.dtype}, in rows of ${out}; e goes over ${over}`);
   return {
     kernel: over === "y" ? doraBackwardOverY : doraBackward,
     label,
-    tensors: { ...t },
-    sizes: { N, out },
+    tensors: { ...t, ...(turned && { positions: turned.positions, table: turned.table }) },
+    sizes: { N, out, ...(turned && { headDim: turned.headDim, factor: turned.factor }) },
     options: {
       OVER_Y: over === "y",
+      Y_BLOCKS: isPacked,
       RESIDUAL: t.residual !== undefined,
       SCALE_ONLY: t.scale_bias.shape[1] === 1,
+      TURNED: turned !== undefined,
     },
   };
 }

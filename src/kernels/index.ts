@@ -22,7 +22,7 @@ import {
   nf4ProductForward,
 } from "./product.js";
 import { rmsNormBackward, rmsNormBackwardAdd, rmsNormForward } from "./rms_norm.js";
-import { rope } from "./rope.js";
+import { attentionStore, rope } from "./rope.js";
 import { swigluBackward, swigluForward } from "./swiglu.js";
 
 export const ALL_KERNELS: readonly Kernel[] = [
@@ -34,6 +34,7 @@ export const ALL_KERNELS: readonly Kernel[] = [
   rmsNormBackward,
   rmsNormBackwardAdd,
   rope,
+  attentionStore,
   swigluForward,
   swigluBackward,
   nf4ProductForward,

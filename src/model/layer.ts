@@ -112,11 +112,20 @@ export class LayerWalk {
     this.make(name, this.product(role, x, y, c, residual));
   }
 
-  /** RoPE over the heads of the rows of a chunk, in place. */
-  rope(what: string, x: Tensor, heads: number, c: Chunk, direction: 1 | -1 = 1, factor = 1): Call {
-    const s = { N: c.N, heads, headDim: this.ctx.arch.headDim, direction, factor };
-    const positions = chunkRows(this.ctx.positions, c);
-    return callRope(`${this.label} rope ${what}`, { x, table: this.ctx.ropeTable, positions }, s);
+  /** RoPE over the heads of the rows of a chunk, in place; -1 turns back. */
+  rope(what: string, q: Tensor, k: Tensor, c: Chunk, direction: 1 | -1): Call {
+    const sizes = { ...this.heads, N: c.N, direction };
+    return callRope(`${this.label} rope ${what}`, { q, k, ...this.turning(c) }, sizes);
+  }
+
+  /** By how much each token of a chunk is turned. */
+  turning(c: Chunk): { readonly table: Tensor; readonly positions: Tensor } {
+    return { table: this.ctx.ropeTable, positions: chunkRows(this.ctx.positions, c) };
+  }
+
+  get heads(): { readonly heads: number; readonly kvHeads: number; readonly headDim: number } {
+    const { heads, kvHeads, headDim } = this.ctx.arch;
+    return { heads, kvHeads, headDim };
   }
 }
 

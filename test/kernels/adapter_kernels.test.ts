@@ -1,8 +1,17 @@
 /** The low-rank products, their gradients, DoRA's row norms and magnitude gradient. */
 import { describe, expect, it } from "vitest";
 import { callDoraBackward, callDoraRowNorm } from "../../src/kernels/dora.js";
+import { callRope } from "../../src/kernels/rope.js";
 import { callLowrankDown, callLowrankGradient } from "../../src/kernels/lowrank.js";
-import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
+import {
+  compareWithTwin,
+  expectClose,
+  finiteDifference,
+  given,
+  packed,
+  randomF32,
+  useGpu,
+} from "./harness.js";
 
 const context = useGpu();
 
@@ -204,6 +213,97 @@ describe("dora_backward", () => {
       await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
     });
   }
+
+  for (const [N, heads, headDim, dtype] of [
+    [1, 1, 2, "f32"],
+    [33, 3, 10, "f32"],
+    [65, 3, 24, "bfp16"],
+  ] as const) {
+    it(`turns y back: N ${N}, ${heads} heads of ${headDim} in ${dtype}`, async () => {
+      const [out, positions] = [heads * headDim, 50];
+      const call = callDoraBackward(
+        "test",
+        {
+          dy: given("dy", [N, out]),
+          y: given("y", [N, out], dtype),
+          scale_bias: given("sb", [out, 2]),
+          magnitude: given("m", [out]),
+          magnitude_gradient: given("dm", [out]),
+        },
+        {
+          N,
+          out,
+          over: "dy",
+          turned: {
+            table: given("table", [positions, headDim / 2, 2]),
+            positions: given("positions", [N], "u32"),
+            headDim,
+            factor: 0.7,
+          },
+        },
+      );
+      const data = {
+        dy: randomF32(N * out, 1),
+        y: packed(randomF32(N * out, 2), dtype),
+        scale_bias: randomF32(2 * out, 5),
+        magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
+        magnitude_gradient: randomF32(out, 6),
+        table: randomF32(positions * headDim, 7),
+        positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions),
+      };
+      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+    });
+  }
+
+  it("what it turns back is what RoPE has turned", () => {
+    const [N, headDim, positions] = [3, 6, 4];
+    const angles = Float64Array.from(randomF32((positions * headDim) / 2, 1));
+    // A scaled table, as yarn has it.
+    const table = Float64Array.from({ length: positions * headDim }, (_, i) =>
+      i % 2 === 0 ? 1.3 * Math.cos(angles[i / 2]!) : 1.3 * Math.sin(angles[(i - 1) / 2]!),
+    );
+    const u = Float64Array.from(randomF32(N * headDim, 2));
+    const at = Uint32Array.of(3, 0, 2);
+    const [y, k] = [u.slice(), u.slice()];
+    const where = { table: given("t", [positions, headDim / 2, 2]), positions: given("p", [N], "u32") };
+    const rope = callRope(
+      "test",
+      { q: given("q", [N, headDim]), k: given("k", [N, headDim]), ...where },
+      { N, heads: 1, kvHeads: 1, headDim, direction: 1 },
+    );
+    rope.kernel.twin({ q: y, k, table, positions: at }, rope);
+    const t = {
+      dy: given("dy", [N, headDim]),
+      y: given("y", [N, headDim]),
+      scale_bias: given("sb", [headDim, 1]),
+      magnitude: given("m", [headDim]),
+      magnitude_gradient: given("dm", [headDim]),
+    };
+    const sizes = { N, out: headDim, over: "dy" as const };
+    const call = callDoraBackward("test", t, {
+      ...sizes,
+      turned: { ...where, headDim, factor: 1 / 1.3 ** 2 },
+    });
+    const gradient = new Float64Array(headDim);
+    const ones = (): Float64Array => new Float64Array(headDim).fill(1);
+    const dy = Float64Array.from(randomF32(N * headDim, 3));
+    call.kernel.twin(
+      {
+        dy: dy.slice(),
+        y,
+        scale_bias: ones(),
+        magnitude: ones(),
+        magnitude_gradient: gradient,
+        table,
+        positions: at,
+      },
+      call,
+    );
+    const want = Float64Array.from({ length: headDim }, (_, j) =>
+      [0, 1, 2].reduce((sum, row) => sum + dy[row * headDim + j]! * u[row * headDim + j]!, 0),
+    );
+    expectClose(gradient, want, 1e-12, "dm");
+  });
 
   it("the magnitude's gradient is the derivative of y = m u / c + bias + residual", () => {
     const [N, out] = [3, 4];
