@@ -60,6 +60,7 @@ async function describe(folder) {
     table,
     head: { format: table },
     hostEmbedding: false,
+    hostSquares: false,
     residentLayers: arch.layers,
     positions: 256,
     maxBindingBytes: 1 << 27,

@@ -1,4 +1,4 @@
-// scale_bias[j] = m_j / c_j, and bias_j where there is one, with c_j^2 = ||W_j||^2 + 2 s B_j (A Wt)_j + s^2 B_j (A At) B_jt, the row norm of W + s B A.
+// g_j = m_j / c_j in scale_bias (a bias there stays), with c_j^2 = ||W_j||^2 + 2 s B_j (A Wt)_j + s^2 B_j (A At) B_jt, the row norm of W + s B A.
 // One lane per row. Any adapter; once per update.
 const LANES = #{LANES}u;
 struct Sizes {
@@ -13,12 +13,9 @@ struct Sizes {
 @group(0) @binding(4) var<storage, read> w_squared: array<f32>; // [out]
 @group(0) @binding(5) var<storage, read> magnitude: array<f32>; // [out]
 #if BIAS
-@group(0) @binding(6) var<storage, read> bias: array<f32>; // [out]
-#endif
-#if BIAS
-@group(0) @binding(7) var<storage, read_write> scale_bias: array<vec2f>; // [out] g, bias
+@group(0) @binding(6) var<storage, read_write> scale_bias: array<vec2f>; // [out] g, bias
 #else
-@group(0) @binding(7) var<storage, read_write> scale_bias: array<f32>; // [out] g
+@group(0) @binding(6) var<storage, read_write> scale_bias: array<f32>; // [out] g
 #endif
 
 @compute @workgroup_size(LANES)
@@ -42,7 +39,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       scale = magnitude[j] / sqrt(norm2);
     }
 #if BIAS
-    scale_bias[j] = vec2f(scale, bias[j]);
+    scale_bias[j].x = scale;
 #else
     scale_bias[j] = scale;
 #endif

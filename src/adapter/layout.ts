@@ -8,6 +8,7 @@ import {
   byteMoments,
   factorAlign,
   floatMoments,
+  wholeMoments,
   type ArenaMoments,
   type MomentBits,
 } from "./moments.js";
@@ -31,6 +32,7 @@ export interface ModuleAdapter extends ModuleShape {
 }
 
 export interface AdapterArena {
+  readonly layer: number;
   /** Elements (f32), padding included. */
   readonly elements: number;
   /** Elements before this one are factors and decay; magnitudes follow. */
@@ -47,6 +49,13 @@ export interface AdapterLayout {
   /** Trained numbers, padding not counted. */
   readonly parameterCount: number;
 }
+
+/** All memory of an arena: parameters, gradients and moments, each as a whole. */
+export const stateTensors = ({ parameter, gradient, moments }: AdapterArena): readonly Tensor[] => [
+  parameter,
+  gradient,
+  ...wholeMoments(moments),
+];
 
 const aligned = (elements: number, to: number): number => Math.ceil(elements / to) * to;
 
@@ -121,7 +130,7 @@ export function adapterLayout<M extends ModuleShape>(
       bits === 8
         ? byteMoments(layer, { parameter, gradient, decayEnd, elements })
         : floatMoments(layer, elements);
-    arenas.push({ elements, decayEnd, parameter, gradient, moments });
+    arenas.push({ layer, elements, decayEnd, parameter, gradient, moments });
   }
   return { settings, modules, arenas, parameterCount };
 }

@@ -13,10 +13,8 @@ import type { ModuleAdapter } from "./layout.js";
 export interface Linear {
   readonly path: string;
   readonly weight: LinearWeight;
-  /** [out, 2] (g, bias), or [out, 1] g of a module without bias: written by the row norms with DoRA, constant (1, bias) for a plain bias, absent where neither is. */
+  /** [out, 2] (g, bias), or [out, 1] g of a module without bias: g is written by the row norms with DoRA and 1 without; absent where neither is. */
   readonly scaleBias?: Tensor;
-  /** [out], read by the row norms. */
-  readonly bias?: Tensor;
   /** [out] ||W_j||^2 of the (dequantised) base. DoRA only. */
   readonly rowSquares?: Tensor;
   readonly adapter?: ModuleAdapter;
@@ -47,7 +45,6 @@ export function rowNormCalls(linear: Linear): readonly Call[] {
         w_squared: rowSquares,
         magnitude,
         scale_bias: scaleBias,
-        ...(linear.bias && { bias: linear.bias }),
       },
       { out, rank, scaling },
     ),

@@ -38,6 +38,13 @@ export interface ByteMoments {
 
 export type ArenaMoments = FloatMoments | ByteMoments;
 
+/** All tensors of an arena's moments. */
+export function wholeMoments(moments: ArenaMoments): readonly Tensor[] {
+  if (moments.bits === 32) return [moments.first, moments.second];
+  const { codes, absmax, magnitudes } = moments;
+  return [codes, absmax, ...(magnitudes ? [magnitudes.first, magnitudes.second] : [])];
+}
+
 /** Factors start at multiples of this, in f32 elements: with 8-bit moments where a block starts, else where a binding may. */
 export const factorAlign = (bits: MomentBits): number => (bits === 8 ? MOMENT_BLOCK : BINDING_ALIGN);
 

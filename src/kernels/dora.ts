@@ -21,8 +21,7 @@ export const doraRowNorm: Kernel = {
     b: "read",
     w_squared: "read",
     magnitude: "read",
-    bias: "read",
-    scale_bias: "write",
+    scale_bias: "update",
   },
   variants: [
     {
@@ -49,8 +48,7 @@ export const doraRowNorm: Kernel = {
           norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
       }
       const scale = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
-      if (option(call, "BIAS")) scaleBias.set([scale, memory["bias"]?.[j] ?? 0], 2 * j);
-      else scaleBias[j] = scale;
+      scaleBias[option(call, "BIAS") ? 2 * j : j] = scale;
     }
   },
   cost: (call) => {
@@ -60,12 +58,12 @@ export const doraRowNorm: Kernel = {
 };
 
 /**
- * scale_bias[j] = m_j / ||W_j + s B_j A|| (and bias_j, where there is one), by the factored formula: no matrix of W's size is made.
+ * g_j = m_j / ||W_j + s B_j A||, by the factored formula: no matrix of W's size is made.
  * @param t.product f32 [rank, out] A W^T
  * @param t.gram f32 [rank, rank] A A^T
  * @param t.b f32 [out, rank]
  * @param t.w_squared f32 [out] ||W_j||^2
- * @param t.scale_bias f32 [out, 2] with a bias, else [out, 1]; overwritten
+ * @param t.scale_bias f32 [out, 1] g, overwritten; or [out, 2] g, bias, which stays
  */
 export function callDoraRowNorm(
   label: string,
@@ -75,12 +73,12 @@ export function callDoraRowNorm(
     readonly b: Tensor;
     readonly w_squared: Tensor;
     readonly magnitude: Tensor;
-    readonly bias?: Tensor;
     readonly scale_bias: Tensor;
   },
   s: { readonly out: number; readonly rank: number; readonly scaling: number },
 ): Call {
-  return { kernel: doraRowNorm, label, tensors: { ...t }, sizes: s, options: { BIAS: t.bias !== undefined } };
+  const options = { BIAS: t.scale_bias.shape[1] === 2 };
+  return { kernel: doraRowNorm, label, tensors: { ...t }, sizes: s, options };
 }
 
 /** Columns side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. */

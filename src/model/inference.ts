@@ -35,6 +35,7 @@ export async function inferenceModel(
         format: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
       },
       hostEmbedding: false,
+      hostSquares: false,
       residentLayers: arch.layers,
       positions: options.positions,
       maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,

@@ -111,10 +111,9 @@ export class LayerCache {
     this.#slots = slots;
     for (const w of model.layers) {
       const { linears, inputNorm, postNorm, qNorm, kNorm } = w;
-      const tensors = Object.values(linears).flatMap(({ weight, scaleBias, bias, rowSquares }) => [
+      const tensors = Object.values(linears).flatMap(({ weight, scaleBias, rowSquares }) => [
         ...(weight.format === "nf4" ? [weight.codes, weight.absmax] : [weight.values]),
-        scaleBias,
-        bias,
+        scaleBias?.kind === "weight" ? scaleBias : undefined,
         rowSquares,
       ]);
       for (const t of [inputNorm, postNorm, qNorm, kNorm, ...tensors])
@@ -124,11 +123,11 @@ export class LayerCache {
 
   /** @param folder where a file may lie; undefined: in memory */
   static async create(model: ModelTensors, folder: string | undefined): Promise<LayerCache> {
-    const { firstLayer, slotBytes } = model.ring ?? { firstLayer: 0, slotBytes: 0 };
+    const { firstLayer, frozenBytes } = model.ring ?? { firstLayer: 0, frozenBytes: 0 };
     const slots =
       folder === undefined
-        ? new SlotsInMemory(slotBytes)
-        : await SlotsInFile.create(folder, firstLayer, slotBytes);
+        ? new SlotsInMemory(frozenBytes)
+        : await SlotsInFile.create(folder, firstLayer, frozenBytes);
     return new LayerCache(model, slots);
   }
 
@@ -145,7 +144,7 @@ export class LayerCache {
     };
   }
 
-  /** A layer's slot, whole. */
+  /** A layer's frozen tensors as they lie in its slot. */
   read(layer: number): Promise<Uint8Array> | Uint8Array {
     return this.#slots.read(layer);
   }

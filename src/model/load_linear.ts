@@ -60,14 +60,11 @@ async function loadBias(
   linear: Linear,
   sink: TensorSink,
 ): Promise<void> {
-  if (!m.bias) return;
+  if (!m.bias || !linear.scaleBias) return;
   const bias = await readVector(checkpoint, `${m.path}.bias`, m.out);
-  if (linear.bias) await sink.write(linear.bias, bytesOf(bias));
-  else if (linear.scaleBias) {
-    const pairs = new Float32Array(m.out * 2);
-    for (let j = 0; j < m.out; j++) pairs.set([1, bias[j] ?? 0], j * 2);
-    await sink.write(linear.scaleBias, bytesOf(pairs));
-  }
+  const pairs = new Float32Array(m.out * 2);
+  for (let j = 0; j < m.out; j++) pairs.set([1, bias[j] ?? 0], j * 2);
+  await sink.write(linear.scaleBias, bytesOf(pairs));
 }
 
 /**

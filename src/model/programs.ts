@@ -6,9 +6,10 @@ import { callRmsNormBackward, callRmsNormForward } from "../kernels/rms_norm.js"
 import type { Call, Program } from "../program/kernel.js";
 import { rowsOf, tensor, type Tensor } from "../program/tensor.js";
 import { callUpload } from "../program/transfer.js";
-import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, layerRowNorms, type Kept } from "./layer.js";
+import { KEEP_ALL, KEEP_ATTENTION, KEEP_NONE, type Kept } from "./layer.js";
 import { layerBackward } from "./layer_backward.js";
 import { layerForward } from "./layer_forward.js";
+import { layerStream, residentRowNorms } from "./layer_stream.js";
 import {
   checkpointsOf,
   chunksOf,
@@ -18,7 +19,7 @@ import {
   type StreamStorage,
 } from "./stream.js";
 import type { Architecture } from "./config.js";
-import { ringSlot, RING_SLOTS, type ModelTensors } from "./tensors.js";
+import type { ModelTensors } from "./tensors.js";
 
 export type GradientCheckpointing = "full" | "selective" | "none";
 
@@ -65,9 +66,6 @@ export interface BuildSizes {
 
 /** The host's name of the embedding rows of a micro-batch, f32 [N, D]. */
 export const EMBEDDING_ROWS = "embedding rows";
-
-/** The host's name of a streamed layer's frozen tensors, laid out as the slot is. */
-export const layerBytesName = (layer: number): string => `layer ${layer}`;
 
 const KEPT: Record<GradientCheckpointing, Kept> = {
   full: KEEP_NONE,
@@ -197,35 +195,23 @@ function headCalls(
   return calls;
 }
 
-/** Brings streamed layers into their slots: the layer that is used, and the one that follows while its slot is free. */
-function layerStream(model: ModelTensors): (layer: number, following: number) => readonly Call[] {
-  const { ring } = model;
-  if (!ring) return () => [];
-  const held = Array.from({ length: RING_SLOTS }, () => -1);
-  return (layer, following) =>
-    [layer, following].flatMap((wanted) => {
-      const slot = wanted % RING_SLOTS;
-      const isStreamed = wanted >= ring.firstLayer && wanted < model.layers.length;
-      if (!isStreamed || held[slot] === wanted) return [];
-      held[slot] = wanted;
-      return [callUpload(`layers.${wanted} weights`, ringSlot(wanted, ring), layerBytesName(wanted))];
-    });
-}
-
 /** One micro-batch: loss sum into totals[0], gradients added to the arenas. */
 export function microBatchProgram(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): Program {
   const ctx = streamContext(model, stream, sizes);
   const kept = KEPT[sizes.checkpointing];
   const last = model.layers.length;
   const checkpoints = checkpointsOf(ctx, last);
-  const calls: Call[] = [...inputCalls(model, stream, ctx, checkpoints.stream(0))];
-  const bring = layerStream(model);
+  const calls: Call[] = [
+    ...residentRowNorms(model),
+    ...inputCalls(model, stream, ctx, checkpoints.stream(0)),
+  ];
+  const layers = layerStream(model);
   for (const w of model.layers) {
     const [x, next] = [checkpoints.stream(w.layer), checkpoints.stream(w.layer + 1)];
     calls.push(
       ...checkpoints.save(w.layer),
-      ...bring(w.layer, w.layer + 1),
-      ...layerRowNorms(w),
+      ...layers.bring(w.layer, w.layer + 1),
+      ...layers.rowNorms(w.layer),
       ...layerForward(ctx, w, x, next, kept),
     );
   }
@@ -234,8 +220,12 @@ export function microBatchProgram(model: ModelTensors, stream: StreamTensors, si
   const lowest = model.layers.findIndex((w) => Object.values(w.linears).some((l) => l.adapter));
   for (const w of model.layers.toReversed()) {
     if (w.layer < lowest) break;
-    calls.push(...bring(w.layer, Math.max(w.layer - 1, lowest)));
-    calls.push(...layerBackward(ctx, w, checkpoints, kept, gradient, w.layer > lowest));
+    calls.push(
+      ...layers.bring(w.layer, Math.max(w.layer - 1, lowest)),
+      ...layers.bringGradients(w.layer),
+      ...layerBackward(ctx, w, checkpoints, kept, gradient, w.layer > lowest),
+      ...layers.keepGradients(w.layer),
+    );
   }
   return { name: "micro-batch", calls };
 }
@@ -244,10 +234,10 @@ export function microBatchProgram(model: ModelTensors, stream: StreamTensors, si
 export function evaluationProgram(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): Program {
   const ctx = streamContext(model, stream, sizes);
   const x = tensor("stream", [ctx.capacity, model.arch.hidden]);
-  const calls: Call[] = [...inputCalls(model, stream, ctx, x)];
-  const bring = layerStream(model);
+  const calls: Call[] = [...residentRowNorms(model), ...inputCalls(model, stream, ctx, x)];
+  const layers = layerStream(model);
   for (const w of model.layers) {
-    calls.push(...bring(w.layer, w.layer + 1), ...layerRowNorms(w));
+    calls.push(...layers.bring(w.layer, w.layer + 1), ...layers.rowNorms(w.layer));
     calls.push(...layerForward(ctx, w, x, x, KEEP_NONE));
   }
   calls.push(...headCalls(model, stream, ctx, x, undefined));

@@ -113,7 +113,7 @@ async function fillSmall(
   squares: Map<string, Float32Array>,
   sink: TensorSink,
 ): Promise<void> {
-  const { weight, rowSquares, bias, scaleBias } = linear;
+  const { weight, rowSquares, scaleBias } = linear;
   const mean =
     weight.format === "nf4"
       ? ABSMAX ** 2 * (NF4_TABLE.reduce((sum, level) => sum + level ** 2, 0) / NF4_TABLE.length)
@@ -122,11 +122,11 @@ async function fillSmall(
   if (rowSquares) {
     await sink.write(rowSquares, bytesOf(rows));
     squares.set(linear.path, rows);
-  } else if (scaleBias) {
+  }
+  if (scaleBias?.shape[1] === 2) {
     await sink.write(
       scaleBias,
       bytesOf(Float32Array.from({ length: 2 * weight.out }, (_, i) => (i + 1) % 2)),
     );
   }
-  if (bias) await sink.write(bias, new Uint8Array(4 * weight.out));
 }

@@ -1,5 +1,5 @@
 /** The tensors of a model by their checkpoint names: what the loader fills and the programs bind. */
-import type { AdapterLayout } from "../adapter/layout.js";
+import type { AdapterLayout, ModuleAdapter } from "../adapter/layout.js";
 import type { Linear } from "../adapter/linear.js";
 import {
   doubleQuantLayout,
@@ -10,9 +10,10 @@ import {
   type Nf4Weight,
   type Weight,
 } from "../kernels/weight.js";
-import { OFFSET_ALIGN_BYTES, tensor, tensorBytes, type Tensor } from "../program/tensor.js";
+import { alignedBytes, tensor, type Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
-import { layerModules, layerPath, type LinearModule, type Role } from "./modules.js";
+import { allModules, layerModules, layerPath, type LinearModule, type Role } from "./modules.js";
+import { inScales, inSlot, ringOf, streamedAdapter, type LayerRing } from "./ring.js";
 
 /** How a linear weight lies on the GPU. */
 export type LinearFormat =
@@ -39,17 +40,6 @@ export interface TablePart<W extends Weight = Weight> {
   readonly weight: W;
 }
 
-/** Layers that pass through the GPU: all of the same shape, so that any slot holds any of them. */
-export interface LayerRing {
-  /** This layer and all after it are streamed. */
-  readonly firstLayer: number;
-  /** Bytes of a slot: what one layer's frozen tensors take. */
-  readonly slotBytes: number;
-}
-
-/** Slots of the ring: one holds the layer at work, the other the next one. */
-export const RING_SLOTS = 2;
-
 export interface ModelTensors {
   readonly arch: Architecture;
   /** Nothing where the host gathers rows. */
@@ -61,7 +51,12 @@ export interface ModelTensors {
   /** [positions, headDim / 2, 2] cos, sin */
   readonly ropeTable: Tensor;
   readonly ring: LayerRing | undefined;
+  /** Row squares of resident layers where they wait on the host: one piece of memory that is there while row norms are computed. */
+  readonly rowSquares: Tensor | undefined;
 }
+
+/** The host's name of the row squares of resident layers. */
+export const ROW_SQUARES = "row squares";
 
 export interface ModelStorage {
   readonly linear: (module: LinearModule) => LinearFormat;
@@ -70,6 +65,8 @@ export interface ModelStorage {
   readonly head: HeadFormat;
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
+  /** Row squares of resident layers wait on the host: only row norms after an update need them. */
+  readonly hostSquares: boolean;
   /** Layers from this one on are streamed; none with the number of layers. */
   readonly residentLayers: number;
   /** Rows of the RoPE table: the longest sequence. */
@@ -78,8 +75,17 @@ export interface ModelStorage {
   readonly adapter: AdapterLayout | undefined;
 }
 
-/** Gives a tensor its place: as it is, or in a slot of the ring. */
-type Placing = (t: Tensor) => Tensor;
+/** Gives a layer's tensors their places: as they are, or in the ring. */
+interface Placing {
+  readonly frozen: (t: Tensor) => Tensor;
+  /** Scales g, which the row norms write. */
+  readonly scales: (t: Tensor) => Tensor;
+  readonly squares: (t: Tensor) => Tensor;
+  readonly adapter: (adapter: ModuleAdapter) => ModuleAdapter;
+}
+
+const same = (t: Tensor): Tensor => t;
+const RESIDENT: Placing = { frozen: same, scales: same, squares: same, adapter: (adapter) => adapter };
 
 /** Describes all tensors of a model. Names are those of the checkpoint. */
 export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTensors {
@@ -93,17 +99,43 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
   );
   const { head } = storage;
   const sharesHead = arch.tied && head.format !== "nf4" && head.format !== "int8";
-  const ring = residentLayers < arch.layers ? layerRing(arch, storage) : undefined;
+  const ring = residentLayers < arch.layers ? ringFor(arch, storage) : undefined;
+  const rowSquares = storage.hostSquares ? waitingSquares(arch, storage) : undefined;
+  const resident = rowSquares ? { ...RESIDENT, squares: inOrder(rowSquares) } : RESIDENT;
   return {
     arch,
     embedding: storage.hostEmbedding ? [] : embedding,
     head: sharesHead ? embedding : headParts(arch, head, maxBindingBytes),
     finalNorm: tensor("model.norm.weight", [arch.hidden], "f32", "weight"),
     layers: Array.from({ length: arch.layers }, (_, layer) =>
-      layerTensors(arch, storage, layer, ring && layer >= ring.firstLayer ? inSlot(layer, ring) : (t) => t),
+      layerTensors(arch, storage, layer, ring && layer >= ring.firstLayer ? streamed(layer, ring) : resident),
     ),
     ropeTable: tensor("rope table", [storage.positions, arch.headDim / 2, 2], "f32", "weight"),
     ring,
+    rowSquares,
+  };
+}
+
+const hasMagnitude = (storage: ModelStorage, m: LinearModule): boolean =>
+  storage.adapter?.modules.get(m.path)?.parameters.magnitude !== undefined;
+
+/** The row squares of all resident modules that have a magnitude; undefined where none has. */
+function waitingSquares(arch: Architecture, storage: ModelStorage): Tensor | undefined {
+  let bytes = 0;
+  for (const m of allModules(arch))
+    if (m.layer < storage.residentLayers && hasMagnitude(storage, m)) bytes += alignedBytes(squaresOf(m));
+  return bytes === 0 ? undefined : tensor(ROW_SQUARES, [bytes / 4]);
+}
+
+const squaresOf = (m: LinearModule): Tensor => tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm");
+
+/** Parts of a tensor, one after the other. */
+function inOrder(base: Tensor): (t: Tensor) => Tensor {
+  let at = 0;
+  return (t) => {
+    const offsetBytes = at;
+    at += alignedBytes(t);
+    return { ...t, kind: base.kind, view: { base, offsetBytes } };
   };
 }
 
@@ -115,7 +147,7 @@ function layerTensors(
 ): LayerTensors {
   const path = layerPath(layer);
   const norm = (name: string, width = arch.hidden): Tensor =>
-    place(tensor(`${path}.${name}.weight`, [width], "f32", "weight"));
+    place.frozen(tensor(`${path}.${name}.weight`, [width], "f32", "weight"));
   const linears = Object.fromEntries(
     layerModules(arch, layer).map((m) => [m.role, linearTensors(m, storage, place)]),
   );
@@ -132,38 +164,47 @@ function layerTensors(
   };
 }
 
-const alignedBytes = (t: Tensor): number =>
-  Math.ceil(tensorBytes(t) / OFFSET_ALIGN_BYTES) * OFFSET_ALIGN_BYTES;
-
-/** The ring's size: its largest layer. */
-function layerRing(arch: Architecture, storage: ModelStorage): LayerRing {
-  let slotBytes = 0;
-  for (let layer = storage.residentLayers; layer < arch.layers; layer++) {
-    let bytes = 0;
-    layerTensors(arch, storage, layer, (t) => {
-      bytes += alignedBytes(t);
-      return t;
+/** The ring for layers from `firstLayer` on. */
+function ringFor(arch: Architecture, storage: ModelStorage): LayerRing {
+  const layers = Array.from({ length: arch.layers - storage.residentLayers }, (_, i) => {
+    const bytes = { frozen: 0, scales: 0 };
+    layerTensors(arch, storage, storage.residentLayers + i, {
+      ...RESIDENT,
+      frozen: (t) => {
+        bytes.frozen += alignedBytes(t);
+        return t;
+      },
+      squares: (t) => {
+        bytes.frozen += alignedBytes(t);
+        return t;
+      },
+      scales: (t) => {
+        bytes.scales += alignedBytes(t);
+        return t;
+      },
     });
-    slotBytes = Math.max(slotBytes, bytes);
-  }
-  return { firstLayer: storage.residentLayers, slotBytes };
+    return bytes;
+  });
+  return ringOf(storage.residentLayers, layers, storage.adapter?.arenas ?? []);
 }
 
-/** The whole slot that a streamed layer passes through. */
-export function ringSlot(layer: number, ring: LayerRing): Tensor {
-  const name = `layer slot ${layer % RING_SLOTS}`;
-  const bytes = ring.slotBytes;
-  return tensor(name, [bytes / 4], "u32", "weight", { name, bytes, offsetBytes: 0 });
-}
-
-/** One frozen tensor after the other, in the order in which the layer names them. */
-function inSlot(layer: number, ring: LayerRing): Placing {
-  const slot = ringSlot(layer, ring);
-  let at = 0;
-  return (t) => {
-    const offsetBytes = at;
-    at += alignedBytes(t);
-    return { ...t, arena: { name: slot.name, bytes: ring.slotBytes, offsetBytes } };
+/** One tensor after the other, in the order in which the layer names them. */
+function streamed(layer: number, ring: LayerRing): Placing {
+  let [frozen, scales] = [0, 0];
+  const inOwnSlot = (t: Tensor): Tensor => {
+    const offsetBytes = frozen;
+    frozen += alignedBytes(t);
+    return inSlot(t, layer, ring, offsetBytes);
+  };
+  return {
+    frozen: inOwnSlot,
+    squares: inOwnSlot,
+    scales(t) {
+      const offsetBytes = scales;
+      scales += alignedBytes(t);
+      return inScales(t, ring, offsetBytes);
+    },
+    adapter: (adapter) => streamedAdapter(adapter, layer, ring),
   };
 }
 
@@ -251,25 +292,24 @@ function nf4Weight(
 function linearWeight(m: LinearModule, how: LinearFormat, place: Placing): LinearWeight {
   const name = `${m.path}.weight`;
   if (how.format !== "nf4") {
-    const values = place(tensor(name, [m.out, m.in], how.format, "weight"));
+    const values = place.frozen(tensor(name, [m.out, m.in], how.format, "weight"));
     return { format: how.format, out: m.out, in: m.in, values };
   }
   const weight = nf4Weight(name, m.out, m.in, how, "weight");
-  return { ...weight, codes: place(weight.codes), absmax: place(weight.absmax) };
+  return { ...weight, codes: place.frozen(weight.codes), absmax: place.frozen(weight.absmax) };
 }
 
 function linearTensors(m: LinearModule, storage: ModelStorage, place: Placing): Linear {
   const adapter = storage.adapter?.modules.get(m.path);
-  const isDora = adapter?.parameters.magnitude !== undefined;
+  const isDora = hasMagnitude(storage, m);
   const scaleBias = (kind: "row_norm" | "weight"): Tensor =>
     tensor(`${m.path}.scale_bias`, [m.out, m.bias ? 2 : 1], "f32", kind);
   return {
     path: m.path,
     weight: linearWeight(m, storage.linear(m), place),
-    ...(adapter && { adapter }),
-    ...(isDora && { scaleBias: scaleBias("row_norm") }),
-    ...(!isDora && m.bias && { scaleBias: place(scaleBias("weight")) }),
-    ...(isDora && { rowSquares: place(tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm")) }),
-    ...(isDora && m.bias && { bias: place(tensor(`${m.path}.bias`, [m.out], "f32", "weight")) }),
+    ...(adapter && { adapter: place.adapter(adapter) }),
+    ...(isDora && { scaleBias: place.scales(scaleBias("row_norm")) }),
+    ...(!isDora && m.bias && { scaleBias: place.frozen(scaleBias("weight")) }),
+    ...(isDora && { rowSquares: place.squares(squaresOf(m)) }),
   };
 }

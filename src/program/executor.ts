@@ -59,6 +59,8 @@ export class Executor {
   readonly #programs = new Map<string, Loaded>();
   readonly #uploader: Uploader;
   readonly #downloader: Downloader;
+  /** Host names of downloads that may still be under way. */
+  readonly #arriving = new Set<string>();
   /** Where transfers find and leave bytes; programs with transfers need one. */
   host: HostStore | undefined;
   /** Times every call while it is set: slower, the same bits. */
@@ -203,7 +205,7 @@ export class Executor {
     let recorded = 0;
     for (let i = 0; i < steps.length; i++) {
       if (signal?.aborted) {
-        await this.#downloader.finish();
+        await this.#arrived();
         signal.throwIfAborted();
       }
       const step = steps[i];
@@ -246,7 +248,7 @@ export class Executor {
       pass?.end();
       await this.#submit(encoder, recorded);
     }
-    await this.#downloader.finish();
+    await this.#arrived();
   }
 
   /** Moves a tensor from or to the host, in order with the work that was submitted before. */
@@ -258,19 +260,26 @@ export class Executor {
     const place = placeOf(this.plan, t, program);
     const bytes = size(call, "bytes");
     if (call.kernel.transfer === "download") {
+      this.#arriving.add(name);
       const take = (at: number, piece: Uint8Array): void => host.write(name, at, piece, bytes);
       await this.#downloader.start(this.#buffer(place.buffer), place.offsetBytes, bytes, take);
       return;
     }
-    await this.#downloader.finish();
+    if (this.#arriving.has(name)) await this.#arrived();
     const data = await host.read(name, bytes);
     await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes, data);
+  }
+
+  /** Waits until all downloads are on the host. */
+  async #arrived(): Promise<void> {
+    await this.#downloader.finish();
+    this.#arriving.clear();
   }
 
   /** A transfer to its end, to be timed alone. */
   async #transferWhole(program: string, call: Call): Promise<void> {
     await this.#transfer(program, call);
-    await this.#downloader.finish();
+    await this.#arrived();
     await this.#uploader.flush();
   }
 

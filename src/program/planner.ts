@@ -109,7 +109,12 @@ function planUniforms(programs: readonly Program[]): {
 
 function note(t: Tensor, known: Map<string, Tensor>): void {
   const other = known.get(t.name);
-  if (other && (tensorBytes(other) !== tensorBytes(t) || other.arena?.name !== t.arena?.name)) {
+  const isSame =
+    !other ||
+    (tensorBytes(other) === tensorBytes(t) &&
+      other.arena?.name === t.arena?.name &&
+      other.arena?.offsetBytes === t.arena?.offsetBytes);
+  if (!isSame) {
     throw new Error(
       `two different tensors are called ${t.name}: [${other.shape.join()}] and [${t.shape.join()}]`,
     );

@@ -67,6 +67,10 @@ export const tensorBytes = (t: Tensor): number =>
 /** The portable alignment of a binding's offset. */
 export const OFFSET_ALIGN_BYTES = 256;
 
+/** Bytes of a tensor's place in a buffer that it shares. */
+export const alignedBytes = (t: Tensor): number =>
+  Math.ceil(tensorBytes(t) / OFFSET_ALIGN_BYTES) * OFFSET_ALIGN_BYTES;
+
 /**
  * Rows of a tensor as a tensor: bound alone, so that kernels know nothing of what lies before.
  * @param first where it starts: whole multiples of 256 bytes into the tensor

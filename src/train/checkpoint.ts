@@ -70,11 +70,10 @@ export async function writeCheckpointFiles(
   state: TrainerState,
   settings: object,
 ): Promise<void> {
-  const { executor } = session;
   const json = (name: string, value: unknown): Promise<void> =>
     writeFileAtomic(join(folder, name), `${JSON.stringify(value, null, 1)}\n`);
   await writePeftAdapter(folder, peftConfig(run), adapterToPeft(run.layout, await session.adapter()));
-  await saveMoments(executor, run.programs, join(folder, OPTIMIZER_FILE));
+  await saveMoments(session.memory, run.layout, join(folder, OPTIMIZER_FILE));
   await json(STATE_FILE, state);
   const variants = [...session.variants].toSorted(([a], [b]) => (a < b ? -1 : 1));
   await json(VARIANTS_FILE, Object.fromEntries(variants));

@@ -16,15 +16,12 @@ import {
   type BuildSizes,
   type StreamTensors,
 } from "../model/programs.js";
+import { hostStateBytes } from "../model/layer_stream.js";
+import { RING_SLOTS } from "../model/ring.js";
 import type { StreamStorage } from "../model/stream.js";
-import {
-  modelTensors,
-  RING_SLOTS,
-  type HeadFormat,
-  type LinearFormat,
-  type ModelTensors,
-} from "../model/tensors.js";
+import { modelTensors, type HeadFormat, type LinearFormat, type ModelTensors } from "../model/tensors.js";
 import type { Program } from "../program/kernel.js";
+import { tensorBytes } from "../program/tensor.js";
 import { planMemory, type MemoryPlan } from "../program/planner.js";
 import { optimizerProgram } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";
@@ -81,6 +78,8 @@ const CHUNK_STEP = 128;
 /** Wide enough for products to be at their best, and at most so many chunks. */
 const LEAST_CHUNK = 256;
 const MOST_CHUNKS = 16;
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 const upTo = (n: number, step: number): number => Math.ceil(n / step) * step;
 
@@ -151,6 +150,7 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
     table: shape.table,
     head: headFormat(shape, settings),
     hostEmbedding: storage.hostEmbedding,
+    hostSquares: true,
     residentLayers,
     positions,
     maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,
@@ -165,7 +165,7 @@ export function planRun(shape: RunShape, choices: MemoryChoices): PlannedRun {
   };
   const programs = [
     microBatchProgram(model, stream, sizes),
-    optimizerProgram(layout, stream),
+    optimizerProgram(layout, stream, model.ring),
     ...(shape.evaluates ? [evaluationProgram(model, stream, sizes)] : []),
   ];
   const plan = planMemory(programs, READBACK_BYTES, [stream.tokens]);
@@ -181,7 +181,11 @@ function hostBytes(
   const host = new Map<string, number>();
   // On disk, one of them at a time is read into memory.
   const waiting = settings.layer_cache === "disk" ? 1 : arch.layers - residentLayers;
-  if (model.ring) host.set("streamed layers", waiting * model.ring.slotBytes);
+  if (model.ring) {
+    host.set("streamed layers", waiting * model.ring.frozenBytes);
+    host.set("streamed layers' adapters", sum([...hostStateBytes(model).values()]));
+  }
+  if (model.rowSquares) host.set("row squares", tensorBytes(model.rowSquares));
   if (storage.checkpointPlace === "host")
     host.set("checkpoints", arch.layers * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2));
   if (storage.hostEmbedding) host.set("embedding rows", 4 * capacity * arch.hidden);
@@ -207,9 +211,12 @@ export function fitMemory(shape: RunShape, settings: MemorySettings, limit: numb
   const mostResident = layers - RING_SLOTS - 1;
   if (mostResident < 0) return run;
   const all = planRun(shape, { ...run, residentLayers: 0 });
-  const slotBytes = all.model.ring?.slotBytes ?? 0;
-  const spare = Math.floor((limit - all.plan.totalBytes) / slotBytes);
-  const residentLayers = Math.min(Math.max(spare, 0), mostResident);
-  const some = planRun(shape, { ...run, residentLayers });
-  return some.plan.totalBytes <= limit ? some : all;
+  const { model } = all;
+  const layerBytes = (model.ring?.frozenBytes ?? 0) + sum([...hostStateBytes(model).values()]) / layers;
+  const spare = Math.floor((limit - all.plan.totalBytes) / layerBytes);
+  for (let resident = Math.min(spare, mostResident); resident > 0; resident--) {
+    const some = planRun(shape, { ...run, residentLayers: resident });
+    if (some.plan.totalBytes <= limit) return some;
+  }
+  return all;
 }

@@ -1,34 +1,71 @@
 /** The optimizer program: gradient norm, clipping, AdamW over the adapter arenas; and the scalars and tables it reads. */
-import type { AdapterArena, AdapterLayout } from "../adapter/layout.js";
-import { MOMENT_MAPS, MOMENT_MAP_VALUES, type MomentBits } from "../adapter/moments.js";
+import { stateTensors, type AdapterArena, type AdapterLayout } from "../adapter/layout.js";
+import { MOMENT_MAPS, MOMENT_MAP_VALUES, wholeMoments, type MomentBits } from "../adapter/moments.js";
 import { callAdamw, callClip, callGradientNorm, NORM_PARTIALS } from "../kernels/adamw.js";
 import { callAdamw8bit } from "../kernels/adamw8bit.js";
 import type { StreamTensors } from "../model/programs.js";
+import { updatedArena, type LayerRing } from "../model/ring.js";
 import type { Call, Program } from "../program/kernel.js";
 import { tensor, type Tensor } from "../program/tensor.js";
+import { callDownload, callUpload } from "../program/transfer.js";
 
 export type OptimizerName = "adamw" | "adamw8bit";
 
 /** What the moments of A and B are kept in; those of magnitudes are f32 always. */
 export const MOMENT_BITS: Readonly<Record<OptimizerName, MomentBits>> = { adamw: 32, adamw8bit: 8 };
 
-/** One optimizer step over all arenas. Gradients are zero afterwards. */
-export function optimizerProgram(layout: AdapterLayout, stream: StreamTensors): Program {
+/**
+ * One optimizer step over all arenas. Gradients are zero afterwards.
+ * @param ring streamed layers, whose state comes from the host and goes back there
+ */
+export function optimizerProgram(
+  layout: AdapterLayout,
+  stream: StreamTensors,
+  ring: LayerRing | undefined,
+): Program {
   const { step, totals } = stream;
+  const states = layout.arenas.map((arena) => arenaState(arena, ring));
   const partials = tensor("norm partials", [layout.arenas.length * NORM_PARTIALS], "f32", "staging");
   return {
     name: "optimizer",
     calls: [
-      ...layout.arenas.map((arena, slot) =>
+      ...states.flatMap(({ arena, bringGradient }, slot) => [
+        ...bringGradient,
         callGradientNorm(
           `gradient norm ${slot}`,
           { gradient: arena.gradient, partials },
           { count: arena.elements, slot },
         ),
-      ),
+      ]),
       callClip("clip", { partials, step, totals }, { count: layout.arenas.length * NORM_PARTIALS }),
-      ...layout.arenas.flatMap((arena) => updateCalls(arena, { step, totals })),
+      ...states.flatMap(({ arena, bring, keep }) => [
+        ...bring,
+        ...updateCalls(arena, { step, totals }),
+        ...keep,
+      ]),
     ],
+  };
+}
+
+/** An arena as the optimizer finds it, and what brings it there. */
+interface ArenaState {
+  readonly arena: AdapterArena;
+  readonly bringGradient: readonly Call[];
+  readonly bring: readonly Call[];
+  readonly keep: readonly Call[];
+}
+
+function arenaState(arena: AdapterArena, ring: LayerRing | undefined): ArenaState {
+  if (!ring?.arenas.has(arena.layer)) return { arena, bringGradient: [], bring: [], keep: [] };
+  const here = updatedArena(arena, ring);
+  const label = `layers.${arena.layer} state`;
+  const names = stateTensors(arena).map((t) => t.name);
+  const places = stateTensors(here);
+  return {
+    arena: here,
+    bringGradient: [callUpload(label, here.gradient, arena.gradient.name)],
+    bring: places.map((t, i) => callUpload(label, t, names[i] ?? "")),
+    keep: places.map((t, i) => callDownload(label, t, names[i] ?? "")),
   };
 }
 
@@ -65,6 +102,13 @@ function updateCalls(
       { count: magnitudes.elements, decayEnd: 0 },
     ),
   ];
+}
+
+/** All that the optimizer remembers, by tensor name. */
+export function momentTensors({ arenas }: AdapterLayout): ReadonlyMap<string, Tensor> {
+  const maps = arenas.some(({ moments }) => moments.bits === 8) ? [MOMENT_MAPS] : [];
+  const all = [...maps, ...arenas.flatMap(({ moments }) => wholeMoments(moments))];
+  return new Map(all.map((t) => [t.name, t]));
 }
 
 /** What the host writes once before the first step. */

@@ -3,6 +3,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeFileAtomic } from "../formats/files.js";
+import { hostStateBytes, layerBytesName } from "../model/layer_stream.js";
 import { programCost } from "../program/costing.js";
 import { cacheFolder } from "../program/tuner.js";
 import type { PlannedRun } from "./memory.js";
@@ -65,8 +66,14 @@ export function expectedTime(run: PlannedRun, capacity: number, rates: Rates): E
   };
 }
 
-function layerTransferBytes(run: PlannedRun): number {
-  const slot = run.model.ring?.slotBytes ?? 0;
-  const uploads = run.programs[0]?.calls.filter((c) => c.host?.startsWith("layer ")) ?? [];
-  return slot * uploads.length;
+/** Bytes of streamed layers that move in a micro-batch. */
+function layerTransferBytes({ model, programs }: PlannedRun): number {
+  const names = new Set([
+    ...model.layers.map((w) => layerBytesName(w.layer)),
+    ...hostStateBytes(model).keys(),
+  ]);
+  let bytes = 0;
+  for (const call of programs[0]?.calls ?? [])
+    if (call.host !== undefined && names.has(call.host)) bytes += call.sizes["bytes"] ?? 0;
+  return bytes;
 }

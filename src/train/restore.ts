@@ -44,10 +44,10 @@ export function resumedVariants(
 
 /** Adapter and moments, bit for bit. */
 export async function restoreSession(saved: SavedRun, session: TrainingSession): Promise<void> {
-  const { run, executor } = session;
+  const { run, memory, executor } = session;
   const values = adapterFromPeft(run.layout, await readPeftAdapter(saved.folder), saved.folder);
-  await writeFactors(executor, run.layout, values);
-  await restoreMoments(executor, run.programs, join(saved.folder, OPTIMIZER_FILE));
+  await writeFactors(memory, run.layout, values);
+  await restoreMoments(memory, run.layout, join(saved.folder, OPTIMIZER_FILE));
   session.adapterWasWritten();
   await executor.idle();
 }

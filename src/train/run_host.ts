@@ -1,17 +1,44 @@
 /** The host's side of a run: embedding rows of the micro-batch at hand, streamed layers, layer inputs that wait for backward. */
 import { LayerCache } from "../model/layer_cache.js";
-import { EMBEDDING_ROWS, layerBytesName } from "../model/programs.js";
+import type { TensorSink } from "../model/entries.js";
+import { hostStateBytes, layerBytesName, scaleBytesName } from "../model/layer_stream.js";
+import { EMBEDDING_ROWS } from "../model/programs.js";
 import { checkpointName } from "../model/stream.js";
 import type { EmbeddingRows } from "../model/host_embedding.js";
 import type { ModelSource } from "../model/source.js";
+import type { ModelTensors } from "../model/tensors.js";
+import { tensorBytes, type Tensor } from "../program/tensor.js";
 import type { HostStore } from "../program/transfer.js";
 import type { SessionRun } from "./prepare.js";
+
+interface Place {
+  readonly name: string;
+  readonly offsetBytes: number;
+}
+
+/** The memory that a tensor is a part of. */
+const placeOf = ({ name, arena, view }: Tensor): Place =>
+  view ? { name: view.base.name, offsetBytes: view.offsetBytes } : (arena ?? { name, offsetBytes: 0 });
+
+/** Where streamed layers' scales lie, by tensor: their arena is the buffer that all layers share. */
+const scalePlaces = ({ ring, layers }: ModelTensors): ReadonlyMap<string, Place> =>
+  new Map(
+    layers.slice(ring?.firstLayer ?? layers.length).flatMap((w) =>
+      Object.values(w.linears).flatMap(({ scaleBias }): [string, Place][] => {
+        if (scaleBias?.kind !== "row_norm") return [];
+        return [[scaleBias.name, { ...placeOf(scaleBias), name: scaleBytesName(w.layer) }]];
+      }),
+    ),
+  );
 
 export class RunHost implements HostStore {
   /** Streamed layers; the loader fills it. */
   readonly layers: LayerCache;
   readonly #embedding: EmbeddingRows | undefined;
   readonly #layerNames: ReadonlyMap<string, number>;
+  /** Row squares; trained state, gradients and scales of streamed layers. Zero at the start. */
+  readonly #states: ReadonlyMap<string, Uint8Array>;
+  readonly #scales: ReadonlyMap<string, Place>;
   readonly #checkpoints = new Map<string, Uint8Array>();
   readonly #checkpointBytes: number;
   #tokens = new Int32Array();
@@ -19,6 +46,11 @@ export class RunHost implements HostStore {
   private constructor(run: SessionRun, layers: LayerCache, embedding: EmbeddingRows | undefined) {
     this.layers = layers;
     this.#embedding = embedding;
+    const { rowSquares } = run.model;
+    const bytes = [...hostStateBytes(run.model)];
+    if (rowSquares) bytes.push([rowSquares.name, tensorBytes(rowSquares)]);
+    this.#states = new Map(bytes.map(([name, count]) => [name, new Uint8Array(count)]));
+    this.#scales = scalePlaces(run.model);
     this.#layerNames = new Map(run.model.layers.map((w) => [layerBytesName(w.layer), w.layer]));
     this.#checkpointBytes = (run.host.get("checkpoints") ?? 0) / run.arch.layers;
     for (const w of run.model.layers) this.#checkpoints.set(checkpointName(w.layer), new Uint8Array());
@@ -44,12 +76,37 @@ export class RunHost implements HostStore {
     }
     const layer = this.#layerNames.get(name);
     if (layer !== undefined) return this.layers.read(layer);
-    const checkpoint = this.#checkpoints.get(name);
-    if (!checkpoint) throw new Error(`the host has no ${name}`);
-    return checkpoint.subarray(0, bytes);
+    const waiting = this.#states.get(name) ?? this.#checkpoints.get(name);
+    if (!waiting) throw new Error(`the host has no ${name}`);
+    return waiting.subarray(0, bytes);
+  }
+
+  /** A sink for the loader: what stays here stays, all else goes on. */
+  before(sink: TensorSink): TensorSink {
+    const onward = this.layers.before(sink);
+    return {
+      write: (t, bytes, offsetBytes = 0) => {
+        const state = this.stateOf(t);
+        if (!state) return onward.write(t, bytes, offsetBytes);
+        state.set(bytes, offsetBytes);
+      },
+    };
+  }
+
+  /** A tensor's bytes among those that are kept here; undefined for tensors on the GPU. */
+  stateOf(t: Tensor): Uint8Array | undefined {
+    const whole = this.#states.get(t.name);
+    if (whole) return whole;
+    const { name, offsetBytes } = this.#scales.get(t.name) ?? placeOf(t);
+    return this.#states.get(name)?.subarray(offsetBytes, offsetBytes + tensorBytes(t));
   }
 
   write(name: string, offsetBytes: number, piece: Uint8Array): void {
+    const state = this.#states.get(name);
+    if (state) {
+      state.set(piece, offsetBytes);
+      return;
+    }
     let bytes = this.#checkpoints.get(name);
     if (!bytes) throw new Error(`the host keeps no ${name}`);
     // Made at the first use, for the longest micro-batch; then used again.

@@ -1,6 +1,6 @@
 /** What would make a run smaller: every change with the bytes that it saves and what it costs, the cheapest first. */
 import { adapterLayout } from "../adapter/layout.js";
-import { RING_SLOTS } from "../model/tensors.js";
+import { RING_SLOTS } from "../model/ring.js";
 import { defaultChoices, planRun, type PlannedRun, type RunShape } from "./memory.js";
 import { MOMENT_BITS } from "./optimizer.js";
 import type { TrainingSettings } from "./settings.js";

@@ -11,12 +11,13 @@ import { folderSource, type ModelSource } from "../model/source.js";
 import { evaluationProgram, microBatchProgram } from "../model/programs.js";
 import { Executor } from "../program/executor.js";
 import type { Program } from "../program/kernel.js";
+import type { Tensor } from "../program/tensor.js";
 import { RandomSource } from "../program/random.js";
 import { cacheFolder, chooseFrom, tune, type VariantTable } from "../program/tuner.js";
 import { RunHost } from "./run_host.js";
 import { optimizerTables, stepScalars } from "./optimizer.js";
 import type { SessionRun } from "./prepare.js";
-import { chosenVariants } from "./trained_state.js";
+import { chosenVariants, stateMemory, type StateMemory } from "./trained_state.js";
 
 export interface StepNumbers {
   readonly loss: number;
@@ -55,6 +56,8 @@ const scoredLabels = (batches: readonly MicroBatch[]): number =>
 export class TrainingSession {
   readonly run: SessionRun;
   readonly executor: Executor;
+  /** Adapter, gradients and moments, wherever they lie. */
+  readonly memory: StateMemory;
   /** Which kernel variants run, by class of call. */
   readonly variants: VariantTable;
   /** Of the weights, as they were read. */
@@ -71,6 +74,7 @@ export class TrainingSession {
     this.uploadRate = given.uploadRate;
     this.run = run;
     this.executor = executor;
+    this.memory = stateMemory(executor, host);
     this.variants = chosenVariants(executor, run.programs);
     this.modelFingerprint = given.modelFingerprint;
     this.#host = host;
@@ -128,7 +132,7 @@ export class TrainingSession {
       signal?.throwIfAborted();
       onBytes(bytes);
     };
-    const rowSquares = await source.load(run.model, host.layers.before(executor), onPiece, fingerprint);
+    const rowSquares = await source.load(run.model, host.before(executor), onPiece, fingerprint);
     const facts = { uploadRate, modelFingerprint: fingerprint.digest() };
     const session = new TrainingSession(run, executor, host, facts);
     await session.#startAdapter(rowSquares);
@@ -148,9 +152,9 @@ export class TrainingSession {
       const values: FactorValues =
         given?.get(module.path) ?? initialValues(module, rowSquares.get(module.path), random);
       const { a, b, magnitude } = module.parameters;
-      await this.executor.write(a, bytesOf(values.a));
-      await this.executor.write(b, bytesOf(values.b));
-      if (magnitude && values.magnitude) await this.executor.write(magnitude, bytesOf(values.magnitude));
+      await this.memory.write(a, bytesOf(values.a));
+      await this.memory.write(b, bytesOf(values.b));
+      if (magnitude && values.magnitude) await this.memory.write(magnitude, bytesOf(values.magnitude));
     }
   }
 
@@ -259,8 +263,7 @@ export class TrainingSession {
   /** The present adapter, by module path. */
   async adapter(): Promise<ReadonlyMap<string, FactorValues>> {
     const out = new Map<string, FactorValues>();
-    const read = async (t: Parameters<Executor["read"]>[0]): Promise<Float32Array> =>
-      new Float32Array(await this.executor.read(t));
+    const read = async (t: Tensor): Promise<Float32Array> => new Float32Array(await this.memory.read(t));
     for (const module of this.run.layout.modules.values()) {
       const { a, b, magnitude } = module.parameters;
       const factors = { a: await read(a), b: await read(b) };

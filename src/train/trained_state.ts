@@ -6,10 +6,25 @@ import { QdoraError } from "../formats/error.js";
 import { writeSafetensors, type Dtype, type TensorToWrite } from "../formats/safetensors.js";
 import type { Executor } from "../program/executor.js";
 import type { Program } from "../program/kernel.js";
-import { elementCount, tensorBytes, type DType, type Tensor } from "../program/tensor.js";
+import { elementCount, tensorBytes, type DType } from "../program/tensor.js";
 import { callClass, type VariantTable } from "../program/tuner.js";
+import { momentTensors } from "./optimizer.js";
+import type { RunHost } from "./run_host.js";
 
-type Memory = Pick<Executor, "read" | "write">;
+export type StateMemory = Pick<Executor, "read" | "write">;
+
+/** Trained state where it lies: on the GPU, and that of streamed layers on the host. */
+export const stateMemory = (executor: Executor, host: RunHost): StateMemory => ({
+  async read(t, bytes = tensorBytes(t)) {
+    const state = host.stateOf(t);
+    return state ? state.slice(0, bytes).buffer : await executor.read(t, bytes);
+  },
+  async write(t, data, offsetBytes = 0) {
+    const state = host.stateOf(t);
+    if (!state) return executor.write(t, data, offsetBytes);
+    state.set(data, offsetBytes);
+  },
+});
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
@@ -23,16 +38,10 @@ const STORED: Readonly<Record<DType, { readonly dtype: Dtype; readonly bytes: nu
   u8: { dtype: "U8", bytes: 1 },
 };
 
-/** The optimizer's own tensors, by name. */
-export function momentTensors(programs: readonly Program[]): ReadonlyMap<string, Tensor> {
-  const tensors = programs.flatMap((p) => p.calls.flatMap((call) => Object.values(call.tensors)));
-  return new Map(tensors.filter((t) => t.kind === "moment").map((t) => [t.name, t]));
-}
-
 /** Writes all moments into one safetensors file, bit for bit. */
-export async function saveMoments(memory: Memory, programs: readonly Program[], path: string): Promise<void> {
+export async function saveMoments(memory: StateMemory, layout: AdapterLayout, path: string): Promise<void> {
   const entries = new Map<string, TensorToWrite>();
-  for (const [name, t] of momentTensors(programs)) {
+  for (const [name, t] of momentTensors(layout)) {
     const { dtype, bytes } = STORED[t.dtype];
     const data = new Uint8Array(await memory.read(t)).subarray(0, elementCount(t) * bytes);
     entries.set(name, { dtype, shape: t.shape, data });
@@ -40,15 +49,15 @@ export async function saveMoments(memory: Memory, programs: readonly Program[], 
   await writeSafetensors(path, entries, { format: "pt" });
 }
 
-/** Puts the moments of a file back. @throws QdoraError if they are not those of these programs */
+/** Puts the moments of a file back. @throws QdoraError if they are not those of this layout */
 export async function restoreMoments(
-  memory: Memory,
-  programs: readonly Program[],
+  memory: StateMemory,
+  layout: AdapterLayout,
   path: string,
 ): Promise<void> {
   const file = await openCheckpointFile(path);
   try {
-    const wanted = momentTensors(programs);
+    const wanted = momentTensors(layout);
     for (const [name, t] of wanted) {
       const entry = file.tensors.get(name);
       const { dtype } = STORED[t.dtype];
@@ -78,7 +87,7 @@ export async function restoreMoments(
 
 /** Writes factors into their places on the GPU. */
 export async function writeFactors(
-  memory: Memory,
+  memory: StateMemory,
   layout: AdapterLayout,
   values: ReadonlyMap<string, FactorValues>,
 ): Promise<void> {

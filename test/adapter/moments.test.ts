@@ -29,7 +29,7 @@ function layoutOf(modules: readonly Shape[], bits: MomentBits, rank = 16, useDor
 }
 
 const plan = (layout: ReturnType<typeof layoutOf>) =>
-  planMemory([optimizerProgram(layout, streamTensors(1))], 0);
+  planMemory([optimizerProgram(layout, streamTensors(1), undefined)], 0);
 
 /** The linear modules of two layers of Llama 2 7B. */
 const LLAMA = [0, 1].flatMap((layer) =>

@@ -41,7 +41,7 @@ it("keeps all bytes of a layer", async () => {
   await cache.before({ write: async () => undefined }).write(weight.codes, bytes, 4);
   const slot = await cache.read(1);
   const at = weight.codes.arena.offsetBytes + 4;
-  expect(slot.length).toBe(model.ring?.slotBytes);
+  expect(slot.length).toBe(model.ring?.frozenBytes);
   expect(Buffer.compare(slot.subarray(at, at + bytes.length), bytes)).toBe(0);
   await cache.close();
 });

@@ -38,6 +38,7 @@ export async function loadedBytes(
     table,
     head: how.head ?? { format: table },
     hostEmbedding: false,
+    hostSquares: false,
     residentLayers: arch.layers,
     positions: 8,
     maxBindingBytes: how.maxBindingBytes ?? 1 << 27,

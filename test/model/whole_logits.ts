@@ -34,6 +34,7 @@ async function describeModel(folder: string, how: BaseStorage, positions: number
       format: arch.tied ? table : storedFormat(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]),
     },
     hostEmbedding: false,
+    hostSquares: false,
     residentLayers: arch.layers,
     positions,
     maxBindingBytes: PORTABLE_TRAITS.maxBindingBytes,

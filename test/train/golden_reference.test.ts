@@ -7,8 +7,9 @@ import { readPeftAdapter } from "../../src/formats/peft.js";
 import { loadModel } from "../../src/model/load.js";
 import { HostEmbedding } from "../../src/model/host_embedding.js";
 import { EMBEDDING_ROWS, microBatchProgram } from "../../src/model/programs.js";
+import { ROW_SQUARES } from "../../src/model/tensors.js";
 import { ReferenceMemory, runReference } from "../../src/program/reference.js";
-import type { Tensor } from "../../src/program/tensor.js";
+import { tensorBytes, type Tensor } from "../../src/program/tensor.js";
 import { optimizerProgram, stepScalars } from "../../src/train/optimizer.js";
 import { prepareRun } from "../../src/train/prepare.js";
 import { learningRateAt } from "../../src/train/schedule.js";
@@ -36,6 +37,10 @@ async function trainByReference(
   const embedding = await HostEmbedding.open(config.model, run.arch);
   const memory = new ReferenceMemory();
   await loadModel(config.model, run.model, { write: (t, bytes, offset) => memory.load(t, bytes, offset) });
+  // Row squares wait on the host.
+  const { rowSquares } = run.model;
+  const host = new Map<string, Uint8Array>();
+  if (rowSquares) host.set(ROW_SQUARES, memory.bytes(rowSquares, tensorBytes(rowSquares)));
   const start = adapterFromPeft(layout, await readPeftAdapter(config.init_adapter!), "init");
   for (const m of layout.modules.values()) {
     const values = start.get(m.path)!;
@@ -46,7 +51,7 @@ async function trainByReference(
   }
   const read = (tensors: ReadonlyMap<string, Tensor>): Values =>
     new Map([...tensors].map(([name, t]) => [name, Float32Array.from(memory.array(t))]));
-  const optimizer = optimizerProgram(layout, stream);
+  const optimizer = optimizerProgram(layout, stream, undefined);
   const steps: GoldenStep[] = [];
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
@@ -87,7 +92,7 @@ async function trainByReference(
       memory.load(stream.labels, bytesOf(batch.labels));
       const rows = await embedding.rows(batch.inputIds);
       const sizes = { N: batch.tokens, capacity, checkpointing: "full" as const, storage: run.storage };
-      const host = new Map([[EMBEDDING_ROWS, bytesOf(rows)]]);
+      host.set(EMBEDDING_ROWS, bytesOf(rows));
       runReference(microBatchProgram(run.model, stream, sizes), memory, { afterUpdate: true, host });
     }
     if (step === 0) gradients = read(byPeftName(layout, "gradients"));
