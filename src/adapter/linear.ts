@@ -128,6 +128,8 @@ export interface BackwardSizes {
   readonly accumulate?: boolean;
   /** The product with W may round its inputs to f16. */
   readonly half?: boolean;
+  /** f32 [capacity, rank] for e B, of which somebody else makes the gradient of A; else that is made here. */
+  readonly q?: Tensor | undefined;
 }
 
 /** DoRA: the magnitude's gradient, and g * dy in the place of what is spent: what the factors and x want to know of dy. */
@@ -176,7 +178,7 @@ export function factorCalls(
   let q: Tensor | undefined;
   if (adapter && t.p) {
     const { rank, gradients, parameters, in: inputs, out, scaling: alpha } = adapter;
-    q = tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
+    q = s.q ?? tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
     calls.push(
       callLowrankGradient(
         `${linear.path} dB`,
@@ -188,12 +190,16 @@ export function factorCalls(
         { x: e, w: parameters.b, p: q },
         { N, K: out, rank, alpha, layout: "columns" },
       ),
-      callLowrankGradient(
-        `${linear.path} dA`,
-        { wide: t.x, narrow: q, gradient: gradients.a },
-        { N, K: inputs, rank, layout: "rows" },
-      ),
     );
+    if (!s.q) {
+      calls.push(
+        callLowrankGradient(
+          `${linear.path} dA`,
+          { wide: t.x, narrow: q, gradient: gradients.a },
+          { N, K: inputs, rank, layout: "rows" },
+        ),
+      );
+    }
   }
   if (t.dx) {
     calls.push(

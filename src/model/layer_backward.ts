@@ -8,7 +8,15 @@ import { callRmsNormBackward } from "../kernels/rms_norm.js";
 import { callSwigluBackward } from "../kernels/swiglu.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
-import { attentionSizes, isDora, LayerWalk, widths, type Kept } from "./layer.js";
+import {
+  ATTENTION_INPUTS,
+  attentionSizes,
+  isDora,
+  LayerWalk,
+  MLP_INPUTS,
+  widths,
+  type Kept,
+} from "./layer.js";
 import { attentionInputs, inputNorm, lowerHalf, type LowerHalf } from "./layer_forward.js";
 import { chunkRows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
@@ -110,6 +118,7 @@ function lowerHalfBackward(
   const dOStored = chunkRows(g.dO, c);
   const dO = dOStored.dtype === "f32" ? dOStored : walk.work("d_o f32", Q, c);
   const out = outputOfAttention(walk, checkpoints, a, c);
+  const mlp = walk.gradients(MLP_INPUTS, a.h2, c);
   calls.push(
     callSwigluBackward(
       `${label} swiglu`,
@@ -119,12 +128,17 @@ function lowerHalfBackward(
     // Both magnitudes first: gate and up are spent when the products need room.
     ...magnitudeCalls(gate_proj, { y: a.gate, dy: dGate, spent: "dy" }, s),
     ...magnitudeCalls(up_proj, { y: a.up, dy: dAct, spent: "dy" }, s),
-    ...factorCalls(gate_proj, { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 }, s),
+    ...factorCalls(
+      gate_proj,
+      { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 },
+      { ...s, q: mlp.rows("gate_proj") },
+    ),
     ...factorCalls(
       up_proj,
       { x: a.h2, p: walk.p("up_proj", c), e: dAct, dx: dH2 },
-      { ...s, accumulate: true },
+      { ...s, q: mlp.rows("up_proj"), accumulate: true },
     ),
+    ...mlp.calls,
     callRmsNormBackward(
       `${label} post norm`,
       { x: a.mid, weight: w.postNorm, dy: dH2, dx: d },
@@ -230,13 +244,23 @@ function upperHalfBackward(
   const into = needsInput ? { dx: dH } : {};
   const s = { N: c.N, capacity: c.rows, name: `[${c.first}]`, half: ctx.storage.halfProducts };
   const more = { ...s, accumulate: true };
+  const group = walk.gradients(ATTENTION_INPUTS, h, c);
+  const factors = (role: "q_proj" | "k_proj" | "v_proj") => ({
+    x: h,
+    p: walk.p(role, c),
+    spent: "dy" as const,
+    ...into,
+  });
   const ofQ = raw("q", dQ, arch.heads, w.qNorm);
-  calls.push(...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), ...ofQ, spent: "dy", ...into }, s));
+  calls.push(...backwardCalls(q_proj, { ...factors("q_proj"), ...ofQ }, { ...s, q: group.rows("q_proj") }));
   const ofK = raw("k", dK, arch.kvHeads, w.kNorm);
-  calls.push(...backwardCalls(k_proj, { x: h, p: walk.p("k_proj", c), ...ofK, spent: "dy", ...into }, more));
-  const v = walk.rows("v", KV, c, storage.attention);
   calls.push(
-    ...backwardCalls(v_proj, { x: h, p: walk.p("v_proj", c), y: v, dy: dV, spent: "dy", ...into }, more),
+    ...backwardCalls(k_proj, { ...factors("k_proj"), ...ofK }, { ...more, q: group.rows("k_proj") }),
+  );
+  const ofV = { y: walk.rows("v", KV, c, storage.attention), dy: dV };
+  calls.push(
+    ...backwardCalls(v_proj, { ...factors("v_proj"), ...ofV }, { ...more, q: group.rows("v_proj") }),
+    ...group.calls,
   );
   if (!needsInput) return;
   const sizes = { rows: c.N, D, eps: arch.normEps, accumulate: true };
