@@ -2,7 +2,13 @@
  * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, its backward, and the row norms behind g.
  * g = m / ||W + sBA|| (DoRA, arXiv 2402.09353; the norm is a constant in backward, section 4.3), or 1 (LoRA).
  */
-import { callDoraBackward, callDoraRowNorm, type TurnBack } from "../kernels/dora.js";
+import {
+  callDoraBackward,
+  callDoraRowNorm,
+  MOST_FUSED_RANK,
+  type FactorGradient,
+  type TurnBack,
+} from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward } from "../kernels/product.js";
 import type { LinearWeight } from "../kernels/weight.js";
@@ -132,28 +138,43 @@ export interface BackwardSizes {
   readonly q?: Tensor | undefined;
 }
 
-/** DoRA: the magnitude's gradient, and g * dy in the place of what is spent: what the factors and x want to know of dy. */
+/** Whether the gradient of B comes of the magnitude's pass over dy. */
+const isFused = ({ adapter }: Linear): boolean =>
+  adapter?.parameters.magnitude !== undefined && adapter.rank <= MOST_FUSED_RANK;
+
+/** Where a pass that has both adds the gradients of B and m. */
+function bothGradients({ path, rank, gradients }: ModuleAdapter, p: Tensor): FactorGradient {
+  const { b, magnitude } = gradients;
+  if (!b.arena || !magnitude?.arena) throw new Error(`${path}: its gradients are in no arena`);
+  const { name, bytes } = b.arena;
+  return {
+    p,
+    gradient: tensor(`${name} as a whole`, [bytes / 4], "f32", b.kind, { name, bytes, offsetBytes: 0 }),
+    rank,
+    bAt: b.arena.offsetBytes / 4,
+    mAt: magnitude.arena.offsetBytes / 4,
+  };
+}
+
+/**
+ * DoRA: g * dy in the place of what is spent, which is what the factors and x want to know of dy, the magnitude's gradient,
+ * and up to rank 16 that of B.
+ */
 export function magnitudeCalls(
   linear: Linear,
-  t: Pick<BackwardTensors, "y" | "residual" | "turned" | "dy" | "spent">,
+  t: Pick<BackwardTensors, "p" | "y" | "residual" | "turned" | "dy" | "spent">,
   { N }: { readonly N: number },
 ): readonly Call[] {
   const { adapter, scaleBias } = linear;
   const magnitude = adapter?.parameters.magnitude;
-  const gradient = adapter?.gradients.magnitude;
-  if (!adapter || !magnitude || !gradient || !scaleBias) return [];
+  const own = adapter?.gradients.magnitude;
+  if (!adapter || !magnitude || !own || !scaleBias) return [];
   const { dy, y, residual, turned, spent: over } = t;
+  const both = t.p && isFused(linear) ? bothGradients(adapter, t.p) : undefined;
   return [
     callDoraBackward(
-      `${linear.path} dm`,
-      {
-        dy,
-        y,
-        scale_bias: scaleBias,
-        magnitude,
-        magnitude_gradient: gradient,
-        ...(residual && { residual }),
-      },
+      `${linear.path} ${both ? "dB, dm" : "dm"}`,
+      { dy, y, scale_bias: scaleBias, magnitude, gradient: both ?? own, ...(residual && { residual }) },
       { N, out: adapter.out, over, turned },
     ),
   ];
@@ -165,7 +186,7 @@ export function backwardCalls(linear: Linear, t: BackwardTensors, s: BackwardSiz
   return [...magnitudeCalls(linear, t, s), ...factorCalls(linear, { ...t, e }, s)];
 }
 
-/** What follows `magnitudeCalls`: gradients of A and B (accumulated) and of x. */
+/** What follows `magnitudeCalls`: gradients of A (and of B where that has not made it) accumulated, and that of x. */
 export function factorCalls(
   linear: Linear,
   t: Pick<BackwardTensors, "x" | "p" | "dx"> & { readonly e: Tensor },
@@ -179,12 +200,16 @@ export function factorCalls(
   if (adapter && t.p) {
     const { rank, gradients, parameters, in: inputs, out, scaling: alpha } = adapter;
     q = s.q ?? tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
+    if (!isFused(linear)) {
+      calls.push(
+        callLowrankGradient(
+          `${linear.path} dB`,
+          { wide: e, narrow: t.p, gradient: gradients.b },
+          { N, K: out, rank, layout: "columns" },
+        ),
+      );
+    }
     calls.push(
-      callLowrankGradient(
-        `${linear.path} dB`,
-        { wide: e, narrow: t.p, gradient: gradients.b },
-        { N, K: out, rank, layout: "columns" },
-      ),
       callLowrankDown(
         `${linear.path} eB`,
         { x: e, w: parameters.b, p: q },

@@ -7,7 +7,9 @@ import {
   type Access,
   type Call,
   type Kernel,
+  type NumberArray,
   type TwinMemory,
+  type Variant,
 } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 
@@ -81,8 +83,15 @@ export function callDoraRowNorm(
   return { kernel: doraRowNorm, label, tensors: { ...t }, sizes: s, options };
 }
 
-/** Columns side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. */
-const SHAPE = { COLUMNS: 32, ROWS: 8 };
+/**
+ * Lanes side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. A CPU has too few
+ * cores for them, and there all lanes of a workgroup read p at one address.
+ */
+const GPU_SHAPE = { LANES: 32, COLS: 1, ROWS: 8 };
+const SOFTWARE_SHAPE = { LANES: 32, COLS: 2, ROWS: 1 };
+
+/** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
+export const MOST_FUSED_RANK = 16;
 
 /** y before RoPE, which scaled it too. */
 function turnedBack(memory: TwinMemory, call: Call): Float64Array {
@@ -111,14 +120,23 @@ function backward(name: string, over: "dy" | "y"): Kernel {
       magnitude_gradient: "update",
       positions: "read",
       table: "read",
+      p: "read",
+      gradient: "update",
     },
     variants: [
+      {
+        name: "software",
+        file: "dora_backward.wgsl",
+        accepts: (_, traits) => traits.isSoftware,
+        defines: (call) => ({ ...call.options, ...SOFTWARE_SHAPE }),
+        grid: columnTiles,
+      },
       {
         name: "column",
         file: "dora_backward.wgsl",
         accepts: () => true,
-        defines: (call) => ({ ...call.options, ...SHAPE }),
-        grid: (call) => [Math.ceil(size(call, "out") / SHAPE.COLUMNS), 1, 1],
+        defines: (call) => ({ ...call.options, ...GPU_SHAPE }),
+        grid: columnTiles,
       },
     ],
     twin(memory, call) {
@@ -128,7 +146,11 @@ function backward(name: string, over: "dy" | "y"): Kernel {
         memory["residual"],
         bound(memory, "scale_bias"),
       ];
-      const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
+      const magnitude = bound(memory, "magnitude");
+      const isFused = option(call, "RANKS") > 0;
+      const gradient = isFused
+        ? bound(memory, "gradient").subarray(size(call, "mAt"))
+        : bound(memory, "magnitude_gradient");
       const e = bound(memory, over);
       const u = option(call, "TURNED") ? turnedBack(memory, call) : y;
       const [N, out] = [size(call, "N"), size(call, "out")];
@@ -144,12 +166,33 @@ function backward(name: string, over: "dy" | "y"): Kernel {
         }
         if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
       }
+      if (isFused) factorGradient(memory, call, e);
     },
-    cost: (call) => ({
-      flops: 4 * size(call, "N") * size(call, "out"),
-      bytes: 12 * size(call, "N") * size(call, "out"),
-    }),
+    cost: (call) => {
+      const rank = option(call, "RANKS");
+      const [N, out] = [size(call, "N"), size(call, "out")];
+      return { flops: (4 + 2 * rank) * N * out, bytes: 12 * N * out + 4 * rank * (N + 2 * out) };
+    },
   };
+}
+
+const columnTiles: Variant["grid"] = (call, d) => [
+  Math.ceil(size(call, "out") / (Number(d["LANES"]) * Number(d["COLS"]))),
+  1,
+  1,
+];
+
+/** The gradient of B += eT p. */
+function factorGradient(memory: TwinMemory, call: Call, e: NumberArray): void {
+  const [p, gradient] = [bound(memory, "p"), bound(memory, "gradient").subarray(size(call, "bAt"))];
+  const [N, out, rank] = [size(call, "N"), size(call, "out"), option(call, "RANKS")];
+  for (let j = 0; j < out; j++) {
+    for (let r = 0; r < rank; r++) {
+      let sum = 0;
+      for (let t = 0; t < N; t++) sum += e[t * out + j]! * p[t * rank + r]!;
+      gradient[j * rank + r] = gradient[j * rank + r]! + sum;
+    }
+  }
 }
 
 /** e takes the place of dy. */
@@ -168,11 +211,26 @@ export interface TurnBack {
   readonly factor: number;
 }
 
+/** The gradient of B besides, in the arena that also has that of m. */
+export interface FactorGradient {
+  /** f32 [N, rank] s x At */
+  readonly p: Tensor;
+  /** f32, the arena of gradients */
+  readonly gradient: Tensor;
+  /** At most `MOST_FUSED_RANK`. */
+  readonly rank: number;
+  /** Element of the arena at which B's gradient [out, rank] begins, added to. */
+  readonly bAt: number;
+  /** That of m [out]. */
+  readonly mAt: number;
+}
+
 /**
- * e = g * dy, in the place of dy or of y, and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
+ * e = g * dy, in the place of dy or of y, and the gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
  * @param t.dy f32 [N, out]
  * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4) where it is only read
  * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
+ * @param t.gradient where the gradient of m [out] is added to, and that of B too where it comes of the same pass
  * @param s.over what e overwrites: the one that nobody needs afterwards
  * @param s.turned y was turned after it was made
  */
@@ -184,7 +242,7 @@ export function callDoraBackward(
     readonly residual?: Tensor;
     readonly scale_bias: Tensor;
     readonly magnitude: Tensor;
-    readonly magnitude_gradient: Tensor;
+    readonly gradient: Tensor | FactorGradient;
   },
   s: {
     readonly N: number;
@@ -194,20 +252,35 @@ export function callDoraBackward(
   },
 ): Call {
   const { N, out, over, turned } = s;
+  const { gradient, ...tensors } = t;
+  const factor = "rank" in gradient ? gradient : undefined;
   const isPacked = t.y.dtype === "bfp16";
   if ((over === "y" && (isPacked || turned)) || (isPacked && out % 4 !== 0))
     throw new Error(`${label}: ${t.y.name} is ${t.y.dtype}, in rows of ${out}; e goes over ${over}`);
+  if (factor && factor.rank > MOST_FUSED_RANK) throw new Error(`${label}: rank ${factor.rank} in one pass`);
   return {
     kernel: over === "y" ? doraBackwardOverY : doraBackward,
     label,
-    tensors: { ...t, ...(turned && { positions: turned.positions, table: turned.table }) },
-    sizes: { N, out, ...(turned && { headDim: turned.headDim, factor: turned.factor }) },
+    tensors: {
+      ...tensors,
+      ...("rank" in gradient
+        ? { p: gradient.p, gradient: gradient.gradient }
+        : { magnitude_gradient: gradient }),
+      ...(turned && { positions: turned.positions, table: turned.table }),
+    },
+    sizes: {
+      N,
+      out,
+      ...(turned && { headDim: turned.headDim, factor: turned.factor }),
+      ...(factor && { bAt: factor.bAt, mAt: factor.mAt }),
+    },
     options: {
       OVER_Y: over === "y",
       Y_BLOCKS: isPacked,
       RESIDUAL: t.residual !== undefined,
       SCALE_ONLY: t.scale_bias.shape[1] === 1,
       TURNED: turned !== undefined,
+      RANKS: factor?.rank ?? 0,
     },
   };
 }

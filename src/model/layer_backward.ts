@@ -126,8 +126,8 @@ function lowerHalfBackward(
       { count: c.N * F },
     ),
     // Both magnitudes first: gate and up are spent when the products need room.
-    ...magnitudeCalls(gate_proj, { y: a.gate, dy: dGate, spent: "dy" }, s),
-    ...magnitudeCalls(up_proj, { y: a.up, dy: dAct, spent: "dy" }, s),
+    ...magnitudeCalls(gate_proj, { p: walk.p("gate_proj", c), y: a.gate, dy: dGate, spent: "dy" }, s),
+    ...magnitudeCalls(up_proj, { p: walk.p("up_proj", c), y: a.up, dy: dAct, spent: "dy" }, s),
     ...factorCalls(
       gate_proj,
       { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 },

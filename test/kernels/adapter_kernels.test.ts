@@ -10,6 +10,7 @@ import {
   given,
   packed,
   randomF32,
+  runTwin,
   useGpu,
 } from "./harness.js";
 
@@ -189,7 +190,7 @@ describe("dora_backward", () => {
         y: given("y", [N, out]),
         scale_bias: given("sb", [out, perRow]),
         magnitude: given("m", [out]),
-        magnitude_gradient: given("dm", [out]),
+        gradient: given("dm", [out]),
       };
       const call = callDoraBackward(
         "test",
@@ -224,7 +225,7 @@ describe("dora_backward", () => {
           y: given("y", [N, out], dtype),
           scale_bias: given("sb", [out, 2]),
           magnitude: given("m", [out]),
-          magnitude_gradient: given("dm", [out]),
+          gradient: given("dm", [out]),
         },
         {
           N,
@@ -251,6 +252,50 @@ describe("dora_backward", () => {
     });
   }
 
+  for (const [N, out, rank, over] of [
+    [1, 1, 1, "dy"],
+    [7, 65, 3, "dy"],
+    [65, 100, 16, "y"],
+  ] as const) {
+    it(`has the gradient of B too: N ${N}, out ${out}, rank ${rank}, over ${over}`, async () => {
+      const [bAt, mAt] = [64, 64 + Math.ceil((out * rank) / 64) * 64];
+      const elements = mAt + out + 5;
+      const call = callDoraBackward(
+        "test",
+        {
+          dy: given("dy", [N, out]),
+          y: given("y", [N, out]),
+          residual: given("r", [N, out]),
+          scale_bias: given("sb", [out, 1]),
+          magnitude: given("m", [out]),
+          gradient: { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt },
+        },
+        { N, out, over },
+      );
+      const data = {
+        dy: randomF32(N * out, 1),
+        y: randomF32(N * out, 2),
+        residual: randomF32(N * out, 3),
+        magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
+        scale_bias: randomF32(out, 5),
+        gradient: randomF32(elements, 6),
+        p: randomF32(N * rank, 7),
+      };
+      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+      // The same as the magnitude's pass and the product by itself.
+      const fused = { ...runTwin(call, data) };
+      const e = fused[over]!;
+      const alone = callLowrankGradient(
+        "test",
+        { wide: given("e", [N, out]), narrow: given("p", [N, rank]), gradient: given("b", [out, rank]) },
+        { N, K: out, rank, layout: "columns" },
+      );
+      const b = data.gradient.subarray(bAt, bAt + out * rank);
+      const want = runTwin(alone, { wide: Float32Array.from(e), narrow: data.p, gradient: b })["gradient"]!;
+      expectClose(fused["gradient"]!.subarray(bAt, bAt + out * rank), want, 1e-6, "dB");
+    });
+  }
+
   it("what it turns back is what RoPE has turned", () => {
     const [N, headDim, positions] = [3, 6, 4];
     const angles = Float64Array.from(randomF32((positions * headDim) / 2, 1));
@@ -273,7 +318,7 @@ describe("dora_backward", () => {
       y: given("y", [N, headDim]),
       scale_bias: given("sb", [headDim, 1]),
       magnitude: given("m", [headDim]),
-      magnitude_gradient: given("dm", [headDim]),
+      gradient: given("dm", [headDim]),
     };
     const sizes = { N, out: headDim, over: "dy" as const };
     const call = callDoraBackward("test", t, {
@@ -320,7 +365,7 @@ describe("dora_backward", () => {
       y: given("y", [N, out]),
       scale_bias: given("sb", [out, 2]),
       magnitude: given("m", [out]),
-      magnitude_gradient: given("dm", [out]),
+      gradient: given("dm", [out]),
       residual: given("r", [N, out]),
     };
     const call = callDoraBackward("test", t, { N, out, over: "dy" });
