@@ -1,14 +1,8 @@
 /**
- * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, its backward, and the row norms behind g.
+ * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, and its backward.
  * g = m / ||W + sBA|| (DoRA, arXiv 2402.09353; the norm is a constant in backward, section 4.3), or 1 (LoRA).
  */
-import {
-  callDoraBackward,
-  callDoraRowNorm,
-  MOST_FUSED_RANK,
-  type FactorGradient,
-  type TurnBack,
-} from "../kernels/dora.js";
+import { callDoraBackward, MOST_FUSED_RANK, type FactorGradient, type TurnBack } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward } from "../kernels/product.js";
 import type { LinearWeight } from "../kernels/weight.js";
@@ -24,38 +18,6 @@ export interface Linear {
   /** [out] ||W_j||^2 of the (dequantised) base. DoRA only. */
   readonly rowSquares?: Tensor;
   readonly adapter?: ModuleAdapter;
-}
-
-/** Recomputes g where A, B or m changed. The base product runs over A as if its rows were tokens: rank extra tokens per update. */
-export function rowNormCalls(linear: Linear): readonly Call[] {
-  const { adapter, rowSquares, scaleBias } = linear;
-  const magnitude = adapter?.parameters.magnitude;
-  if (!adapter || !magnitude || !rowSquares || !scaleBias) return [];
-  const { rank, out, scaling, parameters } = adapter;
-  const product = tensor(`${linear.path}.norm product`, [rank, out]);
-  const gram = tensor(`${linear.path}.norm gram`, [rank, rank]);
-  const label = `${linear.path} row norms`;
-  const calls = [
-    callProductForward(label, { x: parameters.a, weight: linear.weight, y: product }, { N: rank }),
-    callLowrankDown(
-      label,
-      { x: parameters.a, w: parameters.a, p: gram },
-      { N: rank, K: adapter.in, rank, alpha: 1, layout: "rows" },
-    ),
-    callDoraRowNorm(
-      label,
-      {
-        product,
-        gram,
-        b: parameters.b,
-        w_squared: rowSquares,
-        magnitude,
-        scale_bias: scaleBias,
-      },
-      { out, rank, scaling },
-    ),
-  ];
-  return calls.map((call) => ({ ...call, onlyAfterUpdate: true }));
 }
 
 /** p = s x At: kept for backward. Nothing for a module without adapter. */

@@ -1,7 +1,6 @@
-/** DoRA's row norms and magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
+/** DoRA's magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
 import {
   bound,
-  grid1d,
   option,
   size,
   type Access,
@@ -12,76 +11,6 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-
-const LANES = 64;
-
-export const doraRowNorm: Kernel = {
-  name: "dora_row_norm",
-  bindings: {
-    product: "read",
-    gram: "read",
-    b: "read",
-    w_squared: "read",
-    magnitude: "read",
-    scale_bias: "update",
-  },
-  variants: [
-    {
-      name: "row",
-      file: "dora_row_norm.wgsl",
-      accepts: () => true,
-      defines: (call) => ({ ...call.options, LANES }),
-      grid: (call) => grid1d(Math.ceil(size(call, "out") / LANES)),
-    },
-  ],
-  twin(memory, call) {
-    const [product, gram, b] = [bound(memory, "product"), bound(memory, "gram"), bound(memory, "b")];
-    const [squares, magnitude, scaleBias] = [
-      bound(memory, "w_squared"),
-      bound(memory, "magnitude"),
-      bound(memory, "scale_bias"),
-    ];
-    const [out, rank, s] = [size(call, "out"), size(call, "rank"), size(call, "scaling")];
-    for (let j = 0; j < out; j++) {
-      let norm2 = squares[j]!;
-      for (let r = 0; r < rank; r++) {
-        norm2 += 2 * s * b[j * rank + r]! * product[r * out + j]!;
-        for (let i = 0; i < rank; i++)
-          norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
-      }
-      const scale = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
-      scaleBias[option(call, "BIAS") ? 2 * j : j] = scale;
-    }
-  },
-  cost: (call) => {
-    const [out, rank] = [size(call, "out"), size(call, "rank")];
-    return { flops: 2 * out * rank * (rank + 2), bytes: 4 * out * (2 * rank + 4) };
-  },
-};
-
-/**
- * g_j = m_j / ||W_j + s B_j A||, by the factored formula: no matrix of W's size is made.
- * @param t.product f32 [rank, out] A W^T
- * @param t.gram f32 [rank, rank] A A^T
- * @param t.b f32 [out, rank]
- * @param t.w_squared f32 [out] ||W_j||^2
- * @param t.scale_bias f32 [out, 1] g, overwritten; or [out, 2] g, bias, which stays
- */
-export function callDoraRowNorm(
-  label: string,
-  t: {
-    readonly product: Tensor;
-    readonly gram: Tensor;
-    readonly b: Tensor;
-    readonly w_squared: Tensor;
-    readonly magnitude: Tensor;
-    readonly scale_bias: Tensor;
-  },
-  s: { readonly out: number; readonly rank: number; readonly scaling: number },
-): Call {
-  const options = { BIAS: t.scale_bias.shape[1] === 2 };
-  return { kernel: doraRowNorm, label, tensors: { ...t }, sizes: s, options };
-}
 
 /**
  * Lanes side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. A CPU has too few

@@ -1,5 +1,6 @@
 /** What forward and backward of a decoder layer share: its activations, which of them are kept, RoPE and attention sizes. */
-import { lowrankCalls, productCall, rowNormCalls, type Linear } from "../adapter/linear.js";
+import { lowrankCalls, productCall, type Linear } from "../adapter/linear.js";
+import { rowNormCalls } from "../adapter/row_norms.js";
 import {
   memberRows,
   sharedDownCall,
@@ -209,7 +210,7 @@ export const isDora = (l: Linear): boolean => l.adapter?.parameters.magnitude !=
 
 /** Row norms of the whole layer, before its first use after an update. */
 export const layerRowNorms = (w: LayerTensors): readonly Call[] =>
-  Object.values(w.linears).flatMap((l) => rowNormCalls(l));
+  rowNormCalls(Object.values(w.linears), `layers.${w.layer} row norms`);
 
 /** [D, F, heads * headDim, kvHeads * headDim] */
 export function widths(ctx: StreamContext): readonly [number, number, number, number] {

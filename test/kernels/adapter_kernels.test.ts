@@ -1,6 +1,6 @@
-/** The low-rank products, their gradients, DoRA's row norms and magnitude gradient. */
+/** The low-rank products, their gradients and DoRA's magnitude gradient. */
 import { describe, expect, it } from "vitest";
-import { callDoraBackward, callDoraRowNorm } from "../../src/kernels/dora.js";
+import { callDoraBackward } from "../../src/kernels/dora.js";
 import { callRope } from "../../src/kernels/rope.js";
 import { callLowrankDown, callLowrankGradient } from "../../src/kernels/lowrank.js";
 import {
@@ -96,84 +96,6 @@ describe("lowrank", () => {
       );
     });
   }
-});
-
-describe("dora_row_norm", () => {
-  for (const [out, rank, hasBias] of [
-    [1, 1, false],
-    [65, 5, true],
-    [576, 16, false],
-  ] as const) {
-    it(`equals its twin: out ${out}, rank ${rank}`, async () => {
-      const t = {
-        product: given("product", [rank, out]),
-        gram: given("gram", [rank, rank]),
-        b: given("b", [out, rank]),
-        w_squared: given("w2", [out]),
-        magnitude: given("m", [out]),
-        scale_bias: given("sb", [out, hasBias ? 2 : 1]),
-      };
-      const call = callDoraRowNorm("test", t, { out, rank, scaling: 2 });
-      const data = {
-        product: randomF32(rank * out, 1),
-        gram: randomF32(rank * rank, 2),
-        b: randomF32(out * rank, 3, 0.05),
-        w_squared: randomF32(out, 4).map((v) => 3 + v * v),
-        magnitude: randomF32(out, 5),
-        scale_bias: randomF32(out * (hasBias ? 2 : 1), 6),
-      };
-      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
-    });
-  }
-
-  it("is the norm of W + s B A, and 0 for a row of zeros", () => {
-    const [out, rank, K, s] = [3, 2, 5, 1.5];
-    const w = Float64Array.from(randomF32(out * K, 1));
-    w.fill(0, 2 * K);
-    const a = Float64Array.from(randomF32(rank * K, 2));
-    const b = Float64Array.from(randomF32(out * rank, 3));
-    b.fill(0, 2 * rank);
-    const times = (m: Float64Array, rows: number): Float64Array =>
-      Float64Array.from({ length: rank * rows }, (_, i) => {
-        let sum = 0;
-        for (let k = 0; k < K; k++) sum += a[Math.floor(i / rows) * K + k]! * m[(i % rows) * K + k]!;
-        return sum;
-      });
-    const squares = Float64Array.from({ length: out }, (_, j) =>
-      w.subarray(j * K, (j + 1) * K).reduce((sum, v) => sum + v * v, 0),
-    );
-    const t = {
-      product: given("product", [rank, out]),
-      gram: given("gram", [rank, rank]),
-      b: given("b", [out, rank]),
-      w_squared: given("w2", [out]),
-      magnitude: given("m", [out]),
-      scale_bias: given("sb", [out, 1]),
-    };
-    const call = callDoraRowNorm("test", t, { out, rank, scaling: s });
-    const scale = new Float64Array(out);
-    call.kernel.twin(
-      {
-        product: times(w, out),
-        gram: times(a, rank),
-        b,
-        w_squared: squares,
-        magnitude: Float64Array.of(1, 2, 3),
-        scale_bias: scale,
-      },
-      call,
-    );
-    for (let j = 0; j < 2; j++) {
-      let norm2 = 0;
-      for (let k = 0; k < K; k++) {
-        let v = w[j * K + k]!;
-        for (let r = 0; r < rank; r++) v += s * b[j * rank + r]! * a[r * K + k]!;
-        norm2 += v * v;
-      }
-      expect(scale[j]).toBeCloseTo((j + 1) / Math.sqrt(norm2), 12);
-    }
-    expect(scale[2]).toBe(0);
-  });
 });
 
 describe("dora_backward", () => {
