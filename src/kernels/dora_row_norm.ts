@@ -1,9 +1,19 @@
 /** DoRA's row norms (arXiv 2402.09353) for all modules of a layer: the small matrices A At, and g = m / ||W + s B A||. */
-import { bound, grid1d, option, size, type Call, type Kernel, type NumberArray } from "../program/kernel.js";
+import type { AdapterTraits } from "../gpu/traits.js";
+import {
+  bound,
+  grid1d,
+  option,
+  size,
+  type Call,
+  type Kernel,
+  type NumberArray,
+  type Variant,
+} from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
 
 const LANES = 64;
-const GRAM_LANES = 32;
+const GRAM_LANES = 16;
 /** More have no room in 256 bytes of sizes. */
 export const MOST_MODULES = 7;
 
@@ -11,18 +21,23 @@ const modules = (call: Call): readonly number[] => Array.from({ length: option(c
 const ranks = (call: Call): readonly number[] => modules(call).map((m) => size(call, `rank${m}`));
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
+/** @param cols more of them use what a lane reads more often, fewer keep more cores busy */
+const gramVariant = (name: string, cols: number, accepts: (traits: AdapterTraits) => boolean): Variant => ({
+  name,
+  file: "adapter_gram.wgsl",
+  accepts: (_, traits) => accepts(traits),
+  defines: (call) => ({ ...call.options, LANES: GRAM_LANES, COLS: cols }),
+  grid: (call) => [
+    sum(ranks(call).map((rank) => Math.ceil(rank / cols))),
+    Math.ceil(Math.max(...ranks(call)) / GRAM_LANES),
+    1,
+  ],
+});
+
 export const adapterGram: Kernel = {
   name: "adapter_gram",
   bindings: { a: "read", gram: "write" },
-  variants: [
-    {
-      name: "row",
-      file: "adapter_gram.wgsl",
-      accepts: () => true,
-      defines: (call) => ({ ...call.options, LANES: GRAM_LANES }),
-      grid: (call) => [sum(ranks(call)), Math.ceil(Math.max(...ranks(call)) / GRAM_LANES), 1],
-    },
-  ],
+  variants: [gramVariant("software", 16, (traits) => traits.isSoftware), gramVariant("row", 4, () => true)],
   twin(memory, call) {
     const [a, gram] = [bound(memory, "a"), bound(memory, "gram")];
     for (const m of modules(call)) {
