@@ -329,12 +329,12 @@ export const KEYS = {
     expects: "auto, all or a number of layers",
     flag: "text",
     placeholder: "auto|n|all",
-    help: "layers that wait on the host and pass through the GPU, twice in every micro-batch; auto: as few as memory_limit needs",
+    help: "layers that wait on the host, with all that is trained in them, and pass through the GPU, twice in every micro-batch; auto: as few as memory_limit needs",
     fallback: "auto",
   }),
   layer_cache: machine({
     ...choice("ram", "disk"),
-    help: "where streamed layers wait: disk takes no memory, and a file under QDORA_CACHE while the run lasts",
+    help: "where streamed layers' weights wait: disk takes no memory, and a file under QDORA_CACHE while the run lasts",
     fallback: "ram",
   }),
   token_chunk: machine({

@@ -35,7 +35,9 @@ function statOf(pid: number): readonly string[] {
 function startOf(pid: number): string {
   if (process.platform === "linux") return statOf(pid)[19] ?? "";
   if (process.platform === "win32") return "";
-  return attempt(() => execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], { encoding: "utf8" }).trim());
+  return attempt(() =>
+    execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], { encoding: "utf8", timeout: 2000 }).trim(),
+  );
 }
 
 export const thisProcess = (): ProcessIdentity => ({

@@ -4,7 +4,7 @@
  */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32, isPacked } from "./product_layout.js";
+import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned, isF32 } from "./product_layout.js";
 
 /** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
 const KT = 64;
@@ -33,8 +33,8 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
   const N = Math.max(1, size(call, "N"));
   const M = size(call, "M");
   const isBackward = option(call, "BACKWARD") === 1;
-  // Packed rows of W are the dearest to fetch: they pay for tiles of 64 tokens where those waste none.
-  const isTall = isPacked(call) && !isBackward && (N + 63) % 64 >= 32;
+  // Rows of W are dear to fetch: they pay for tiles of 64 tokens where those waste none.
+  const isTall = !option(call, "NF4") && !isBackward && (N + 63) % 64 >= 32;
   const ROWS = isTall ? 64 : N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
   // Each round of the inner loop reads and writes all sums: eight terms a round halve that. A word of codes or a vector of packed
   // values holds eight terms of a row of W, but a vec4 four.

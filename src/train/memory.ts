@@ -103,6 +103,21 @@ export async function memoryLimit(settings: TrainingSettings): Promise<number | 
   );
 }
 
+/** @throws QdoraError for more streamed layers than there are */
+function residentOf({ layers }: Architecture, streamed: MemorySettings["stream_layers"]): number {
+  if (streamed === "all") return 0;
+  if (streamed === "auto") return layers;
+  if (streamed <= layers) return layers - streamed;
+  throw new QdoraError(
+    "stream_layers",
+    `got ${streamed} (limit ${layers}, the layers of this model)`,
+    "use all",
+    {
+      exitCode: 2,
+    },
+  );
+}
+
 /** What the settings say, `auto` meaning the least memory that costs no time worth naming. */
 export function defaultChoices(shape: RunShape, settings: MemorySettings): MemoryChoices {
   const { arch, capacity } = shape;
@@ -111,7 +126,6 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
   // A kept activation is the input of products that a rounded layer input would have to repeat.
   const rounds = isPacked && settings.gradient_checkpointing === "full";
   const asked = settings.checkpoint_dtype;
-  const streamed = settings.stream_layers;
   return {
     settings,
     storage: {
@@ -123,8 +137,7 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
       hostEmbedding: !arch.tied || settings.quant_head !== "none",
       halfProducts: settings.compute_dtype === "f16",
     },
-    residentLayers:
-      streamed === "all" ? 0 : streamed === "auto" ? arch.layers : Math.max(0, arch.layers - streamed),
+    residentLayers: residentOf(arch, settings.stream_layers),
   };
 }
 

@@ -161,6 +161,8 @@ it("plans what a run allocates", async () => {
 it("refuses geometries and sizes that it does not know", async () => {
   expectRefused(await qdora(["plan", "--geometry", "llama-2-8b"]), 2, /no geometry is called "llama-2-8b"/);
   expectRefused(await qdora(["plan", "--geometry", "llama-2-7b", "--gpu", "big"]), 2, /--gpu: got "big"/);
+  const many = "plan --geometry llama-2-7b --stream-layers 33".split(" ");
+  expectRefused(await qdora(many), 2, /stream_layers: got 33 \(limit 32, the layers of this model\)/);
   expectRefused(await qdora(["plan"]), 2, /model is missing/);
 });
 
