@@ -68,6 +68,10 @@ fn main(
     offer_most(3u, own1_most, subgroup_lane);
   }
   workgroupBarrier();
+#let OWN = 0
+#include "attention_matrix_held.wgsl"
+#let OWN = 1
+#include "attention_matrix_held.wgsl"
   let q_field = scale_field(take_most(0u), 14u);
   let d_o_field = scale_field(take_most(1u), 14u);
   let result_heads = KV_HEADS;
@@ -82,14 +86,22 @@ fn main(
 #for n in 0..TO
 #if HAS_V
     var sum0_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#if FEW
+    sum0_#{m}_#{n} = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>(), subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>(), sum0_#{m}_#{n});
+#endif
 #endif
 #if HAS_K
     var sum1_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#if FEW
+    sum1_#{m}_#{n} = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>(), subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>(), sum1_#{m}_#{n});
+#endif
 #endif
 #endfor
 #endfor
-  for (var head = kv * GROUP; head < (kv + 1u) * GROUP; head++) {
-    for (var t0 = first_row; t0 < queries_end; t0 += COLUMNS) {
+  for (var of_group = GROUP; of_group > 0u; of_group--) {
+    let head = kv * GROUP + of_group - 1u;
+    for (var tile = (queries_end - first_row + COLUMNS - 1u) / COLUMNS; tile > 0u; tile--) { // it is known to end: no guard
+      let t0 = first_row + (tile - 1u) * COLUMNS;
       workgroupBarrier();
       if (lane < COLUMNS) {
         column_statistics[lane] = statistics[min(t0 + lane, last_t) * HEADS + head];

@@ -32,14 +32,25 @@ fn main(
 #let OWN = 1
 #let SOURCE = 2
 #include "attention_matrix_own.wgsl"
+#if HELD
+  workgroupBarrier();
+#endif
+#let OWN = 0
+#include "attention_matrix_held.wgsl"
+#let OWN = 1
+#include "attention_matrix_held.wgsl"
   let bound = (own1_sum * take_most(1u) + abs(row_statistics.y)) * abs(sizes.scale);
   let gradient_field = scale_field(bound, 14u);
 #for m in 0..TM
 #for n in 0..TO
   var sum0_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#if FEW
+  sum0_#{m}_#{n} = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>(), subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>(), sum0_#{m}_#{n});
+#endif
 #endfor
 #endfor
-  for (var j0 = lowest; j0 <= last_j; j0 += COLUMNS) {
+  for (var tile = (last_j - lowest) / COLUMNS + 1u; tile > 0u; tile--) { // it is known to end: no guard
+    let j0 = lowest + (tile - 1u) * COLUMNS;
     workgroupBarrier();
     {
       let field = k_field;

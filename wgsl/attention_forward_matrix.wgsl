@@ -33,14 +33,22 @@ fn main(
 #let OWN = 0
 #let SOURCE = 3
 #include "attention_matrix_own.wgsl"
+#if HELD
+  workgroupBarrier();
+#endif
+#include "attention_matrix_held.wgsl"
 #for m in 0..TM
 #for n in 0..TO
   var sum0_#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#if FEW
+  sum0_#{m}_#{n} = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>(), subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>(), sum0_#{m}_#{n});
+#endif
 #endfor
 #endfor
   var reference = MASKED;
   var total = 0.0; // of this lane's columns
-  for (var j0 = lowest; j0 <= last_j; j0 += COLUMNS) {
+  for (var tile = (last_j - lowest) / COLUMNS + 1u; tile > 0u; tile--) { // it is known to end: no guard
+    let j0 = lowest + (tile - 1u) * COLUMNS;
     workgroupBarrier();
     if (lane == 0u) {
       atomicStore(&is_behind, 0u);
@@ -95,6 +103,9 @@ fn main(
       }
       workgroupBarrier();
       sum0_#{m}_#{n} = subgroupMatrixLoad<subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>, row_major>(&scores0, subgroup * #{MATRIX_M * MATRIX_N}u, #{MATRIX_N}u);
+#if FEW
+      sum0_#{m}_#{n} = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>(), subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>(), sum0_#{m}_#{n});
+#endif
       workgroupBarrier();
 #endfor
 #endfor

@@ -3,7 +3,8 @@
 // of the scores and TM x TO of every result. All operands are converted while they are staged, the terms of a product side by side.
 // Powers of two keep operands within f16: an own row's largest value comes near 2^14, and so does the largest of all the others that the
 // workgroup reads, which is found in a first pass; values below 2^-28 of that one lose bits. A row of lanes (PARTS of them) has a row of
-// scores. Loops over a head end at numbers that compilers do not know, which keeps them loops.
+// scores. Loops over a head end at numbers that compilers do not know, which keeps them loops; those that count down are known to end.
+// With FEW, sums start and are taken up again as results of products: Intel's compiler keeps such sums in place.
 #let SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N
 #let LANES = LANES_PER_SUBGROUP * SUBGROUPS
 #let X_PART = TM * MATRIX_M
@@ -86,12 +87,4 @@ fn offer_most(which: u32, value: f32, subgroup_lane: u32) {
 
 fn take_most(which: u32) -> f32 {
   return bitcast<f32>(atomicLoad(&most[which]));
-}
-
-// Four values into row `row` of the block, from term `at` on.
-fn store_other(block: u32, row: u32, at: u32, v: vec4f) {
-  let half = vec4<f16>(v);
-#for e in 0..4
-  other[block][row * STRIDE + at + #{e}u] = half[#{e}];
-#endfor
 }

@@ -1,28 +1,31 @@
 // Part of the attention kernels on matrices: COLUMNS rows of v, k, d_o or q (SOURCE 0 .. 3), times the power of two of `field`, as f16
-// into `other`: for scores, or with TURNED for a sum. A lane moves four values of four rows at a time.
-  for (var i = lane; i < width * #{COLUMNS / 16}u; i += LANES) {
-    let column = i % #{COLUMNS / 4}u * 4u;
-    let d = i / #{COLUMNS / 4}u * 4u;
-    var four: mat4x4f;
-#for r in 0..4
+// into `other`: for scores, or with TURNED for a sum. A lane moves four values of TAKEN rows at a time.
+#let TAKEN = FEW ? (TURNED ? 2 : 1) : 4
+  for (var i = lane; i < width * #{COLUMNS / 4 / TAKEN}u; i += LANES) {
+    let column = i % #{COLUMNS / TAKEN}u * #{TAKEN}u;
+    let d = i / #{COLUMNS / TAKEN}u * 4u;
+#for r in 0..TAKEN
 #if SOURCE == 0
-    four[#{r}] = load_v((min(j0 + column + #{r}u, last_j) * KV_HEADS + kv) * D, d);
+    let row#{r} = load_v((min(j0 + column + #{r}u, last_j) * KV_HEADS + kv) * D, d) * power_of_two(field);
 #elif SOURCE == 1
-    four[#{r}] = load_k((min(j0 + column + #{r}u, last_j) * KV_HEADS + kv) * D, d);
+    let row#{r} = load_k((min(j0 + column + #{r}u, last_j) * KV_HEADS + kv) * D, d) * power_of_two(field);
 #elif SOURCE == 2
-    four[#{r}] = load_d_o((min(t0 + column + #{r}u, last_t) * HEADS + head) * D, d);
+    let row#{r} = load_d_o((min(t0 + column + #{r}u, last_t) * HEADS + head) * D, d) * power_of_two(field);
 #else
-    four[#{r}] = load_q((min(t0 + column + #{r}u, last_t) * HEADS + head) * D, d);
+    let row#{r} = load_q((min(t0 + column + #{r}u, last_t) * HEADS + head) * D, d) * power_of_two(field);
 #endif
 #endfor
 #if TURNED
-    let columns = transpose(four);
-#for r in 0..4
-    store_other(d / #{MATRIX_N}u, d % #{MATRIX_N}u + #{r}u, column, columns[#{r}] * power_of_two(field));
+#for e in 0..4
+#for r in 0..TAKEN
+    other[d / #{MATRIX_N}u][(d % #{MATRIX_N}u + #{e}u) * STRIDE + column + #{r}u] = f16(row#{r}[#{e}]);
+#endfor
 #endfor
 #else
-#for r in 0..4
-    store_other(d / COLUMNS * #{COLUMN_BLOCKS}u + column / #{MATRIX_N}u, column % #{MATRIX_N}u + #{r}u, d % COLUMNS, four[#{r}] * power_of_two(field));
+#for r in 0..TAKEN
+#for e in 0..4
+    other[d / COLUMNS * #{COLUMN_BLOCKS}u + column / #{MATRIX_N}u][(column % #{MATRIX_N}u + #{r}u) * STRIDE + d % COLUMNS + #{e}u] = f16(row#{r}[#{e}]);
+#endfor
 #endfor
 #endif
   }

@@ -15,7 +15,6 @@ enable subgroup_size_control;
 #let ROWS = SUBGROUPS_M * TM * MATRIX_M
 #let COLUMNS = SUBGROUPS_N * TN * MATRIX_N
 #let STEP = LANES * 4 / DEPTH
-#let EIGHTS = COLUMNS * DEPTH / 8 / LANES
 #let ROW_LANES = MATRIX_N
 #let ROWS_EACH = MATRIX_M * MATRIX_N / LANES_PER_SUBGROUP
 const LANES = #{LANES}u;
@@ -98,10 +97,14 @@ fn main(
 #for m in 0..TM
 #for n in 0..TN
   var sum#{m}_#{n}: subgroup_matrix_result<f32, #{MATRIX_N}, #{MATRIX_M}>;
+#if PEELED
+  // Neither a constant at the start nor a loop's result at the end of a round, only products: Intel's compiler keeps such sums in place.
+  sum#{m}_#{n} = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>(), subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>(), sum#{m}_#{n});
+#endif
 #endfor
 #endfor
-  // The terms of p and B come first, in whole tiles. Loops inside run from numbers that compilers do not know: they keep them loops,
-  // where unrolling would need too many registers.
+  // The terms of p and B come first, in whole tiles. Loops inside run from or to numbers that compilers do not know: they keep them
+  // loops, where unrolling would need too many registers. Of those that count down, it is known that they end.
 #if LOWRANK
   let low = (sizes.rank + DEPTH - 1u) / DEPTH * DEPTH;
 #else
@@ -149,24 +152,23 @@ fn main(
       stage_w(lane, column0, at - low);
     }
     workgroupBarrier();
-    let end = min(at + DEPTH, select(low + sizes.K, sizes.rank, at < low));
-    for (var base = at; base < end; base += DEPTH) {
-#for u in 0..DEPTH / MATRIX_K
+    let terms = min(DEPTH, select(low + sizes.K, sizes.rank, at < low) - at);
+    for (var round = (terms + DEPTH - 1u) / DEPTH; round > 0u; round--) {
+#let STEPS = CHAIN
+#for c in 0..(DEPTH / MATRIX_K - PEELED) / CHAIN
       {
-#for m in 0..TM
-      let x#{m} = subgroupMatrixLoad<subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>, row_major>(&x_tile[#{u}][subgroup_m], #{m * MATRIX_M * (MATRIX_K + PAD)}u, STRIDE);
-#endfor
-#for n in 0..TN
-      {
-        let w = subgroupMatrixLoad<subgroup_matrix_right<f16, #{MATRIX_N}, #{MATRIX_K}>, col_major>(&w_tile[#{u}][subgroup_n], #{n * MATRIX_N * (MATRIX_K + PAD)}u, STRIDE);
-#for m in 0..TM
-        sum#{m}_#{n} = subgroupMatrixMultiplyAccumulate(x#{m}, w, sum#{m}_#{n});
-#endfor
-      }
-#endfor
+      const step = #{c * CHAIN}u;
+#include "product_matrix_step.wgsl"
       }
 #endfor
     }
+#let STEPS = 1
+#for c in 0..PEELED
+    {
+      const step = #{DEPTH / MATRIX_K - PEELED + c}u;
+#include "product_matrix_step.wgsl"
+    }
+#endfor
   }
   // Epilogue: a matrix at a time; a lane has one column of it and ROWS_EACH rows.
   let tile_row = subgroup_m * #{X_PART}u + subgroup_lane / #{ROW_LANES}u * #{ROWS_EACH}u;

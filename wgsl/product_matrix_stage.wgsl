@@ -47,28 +47,32 @@ fn store_x(row: u32, k: u32, v: vec4f) {
 #endfor
 }
 #if BACKWARD
-#let GROUPS = DEPTH / EIGHTS
+#let GROUPS = DEPTH / TERMS
+#let PASS_COLUMNS = LANES / GROUPS * 8
+#let PASSES = COLUMNS / PASS_COLUMNS
 
-// EIGHTS terms of eight columns, turned so that a column's terms lie side by side.
-fn store_w(lane: u32, columns: array<mat2x4f, #{EIGHTS}>) {
-  let column = lane / #{GROUPS}u * 8u;
-  let k = lane % #{GROUPS}u * #{EIGHTS}u;
+// TERMS terms of eight columns, turned so that a column's terms lie side by side.
+fn store_w(column: u32, k: u32, columns: array<mat2x4f, #{TERMS}>) {
   let at = column % #{W_PART}u * STRIDE + k % #{MATRIX_K}u;
 #for i in 0..8
-#for t in 0..EIGHTS
+#for t in 0..TERMS
   w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i}u * STRIDE + #{t}u] = f16(columns[#{t}][#{i >> 2}][#{i & 3}]);
 #endfor
 #endfor
 }
 
 fn stage_w(lane: u32, column0: u32, k0: u32) {
-  let column = column0 + lane / #{GROUPS}u * 8u;
-  let k = k0 + lane % #{GROUPS}u * #{EIGHTS}u;
-  var columns: array<mat2x4f, #{EIGHTS}>;
-#for t in 0..EIGHTS
-  columns[#{t}] = load_eight(min(k + #{t}u, sizes.K - 1u), column, sizes.M);
+  let k = lane % #{GROUPS}u * #{TERMS}u;
+#for pass in 0..PASSES
+  {
+    let column = lane / #{GROUPS}u * 8u + #{pass * PASS_COLUMNS}u;
+    var columns: array<mat2x4f, #{TERMS}>;
+#for t in 0..TERMS
+    columns[#{t}] = load_eight(min(k0 + k + #{t}u, sizes.K - 1u), column0 + column, sizes.M);
 #endfor
-  store_w(lane, columns);
+    store_w(column, k, columns);
+  }
+#endfor
 }
 #else
 #let PARTS = Math.max(1, LANES / COLUMNS)
@@ -142,13 +146,19 @@ fn find_b_max(lane: u32, column0: u32) {
 
 fn stage_b(lane: u32, column0: u32, r0: u32, scale: f32) {
 #if BACKWARD
-  let column = column0 + lane / #{GROUPS}u * 8u;
-  let r = r0 + lane % #{GROUPS}u * #{EIGHTS}u;
-  var columns: array<mat2x4f, #{EIGHTS}>;
-#for t in 0..EIGHTS
-  columns[#{t}] = mat2x4f(load_b(r + #{t}u, column, sizes.M), load_b(r + #{t}u, column + 4u, sizes.M)) * select(0.0, scale, r + #{t}u < sizes.rank);
+  let k = lane % #{GROUPS}u * #{TERMS}u;
+  let r = r0 + k;
+#for pass in 0..PASSES
+  {
+    let column = lane / #{GROUPS}u * 8u + #{pass * PASS_COLUMNS}u;
+    let at = column0 + column;
+    var columns: array<mat2x4f, #{TERMS}>;
+#for t in 0..TERMS
+    columns[#{t}] = mat2x4f(load_b(r + #{t}u, at, sizes.M), load_b(r + #{t}u, at + 4u, sizes.M)) * select(0.0, scale, r + #{t}u < sizes.rank);
 #endfor
-  store_w(lane, columns);
+    store_w(column, k, columns);
+  }
+#endfor
 #else
 #for c in 0..ROUNDS
   {

@@ -118,9 +118,9 @@ function callsOf(name, capacity, base, computeDtype) {
     .filter((call) => call.kernel.transfer === undefined);
 }
 
-/** All calls with the name of their model: computing in f32, then what f16 does otherwise. */
+/** All calls with the name of their model: computing in f32, then what activations in 16 bits and products in f16 do otherwise. */
 export function* modelCalls() {
-  for (const computeDtype of ["f32", "f16"]) {
+  for (const computeDtype of ["f32", "auto", "f16"]) {
     for (const [name, tokens] of Object.entries(MODELS)) {
       for (const [base, format] of Object.entries(BASES)) {
         for (const call of callsOf(name, tokens, format, computeDtype))

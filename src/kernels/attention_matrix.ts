@@ -9,70 +9,82 @@ const FEATURES = ["shader-f16", "subgroups", "chromium-experimental-subgroup-mat
 /** f16 of padding of a row of operands, f32 of a row of scores. */
 const [PAD, SCORE_PAD] = [8, 4];
 
-/** Subgroups one below the other and side by side, and matrices of scores of a subgroup one below the other. */
-type Shape = readonly [SUBGROUPS_M: number, SUBGROUPS_N: number, TM: number];
+/** Subgroups one below the other and side by side; columns of scores at a time, which are also terms of a chunk of the head. */
+type Shape = readonly [SUBGROUPS_M: number, SUBGROUPS_N: number, COLUMNS: number];
 
 interface Build {
   /** Which subgroup size, where the adapter leaves a choice. */
   readonly subgroup: "smallest" | "largest";
-  /** Columns of scores at a time, and terms of a chunk of the head. */
-  readonly COLUMNS: number;
-  /** The first that fits is taken: those with more rows stage less. */
+  /** The first that fits, with the largest matrices that fit, is taken: those with more rows stage less. */
   readonly shapes: readonly Shape[];
   /** Numbers of a lane that results may take. */
   readonly registers: number;
+  /** Registers of a lane that own operands may take for good, with results; those that need more are loaded when they are used. */
+  readonly held: number;
+  /** Chunks of the head in a round, where own operands are loaded. */
+  readonly SPAN: 1 | 2;
   /** Whether two results are made one after the other: scores twice, half the registers. 0: not at all, they would spill. */
   readonly PASSES: 0 | 1 | 2;
+  /** Whether registers are scarce: less is staged at a time, and sums are kept in place. */
+  readonly FEW: 0 | 1;
 }
 
 const WIDE = {
   subgroup: "smallest",
-  COLUMNS: 32,
   shapes: [
-    [2, 2, 2],
-    [2, 2, 1],
-    [1, 2, 1],
+    [4, 2, 32],
+    [2, 4, 32],
+    [2, 2, 32],
+    [1, 2, 32],
   ],
   registers: 128,
+  held: 128,
+  SPAN: 2,
   PASSES: 1,
+  FEW: 0,
 } as const satisfies Build;
 
-/**
- * What compiled best (npm run bench:gpus). Two matrices of scores one below the other share what is loaded for them. Intel's
- * compiler copies all results in every round of a loop, so a lane gets few: many columns, which many subgroups share.
- */
+const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, FEW: 1 } as const;
+
+/** What compiled best (npm run bench:gpus). */
 const BUILDS = {
   arc: {
-    subgroup: "smallest",
-    COLUMNS: 64,
+    ...INTEL,
     shapes: [
-      [4, 8, 1],
-      [2, 8, 1],
+      [4, 8, 64],
+      [2, 8, 64],
     ],
-    registers: 16,
+    held: 0,
     PASSES: 0,
   },
   xe2: {
-    subgroup: "smallest",
-    COLUMNS: 64,
+    ...INTEL,
     shapes: [
-      [4, 4, 1],
-      [2, 4, 1],
+      [4, 4, 64],
+      [2, 4, 64],
     ],
-    registers: 16,
+    held: 40,
     PASSES: 2,
   },
-  amd: { ...WIDE, subgroup: "largest" },
+  amd: {
+    ...WIDE,
+    subgroup: "largest",
+    shapes: [
+      [4, 2, 32],
+      [2, 4, 64],
+      [2, 2, 32],
+    ],
+  },
   wide: WIDE,
   narrow: {
-    subgroup: "smallest",
-    COLUMNS: 32,
+    ...WIDE,
     shapes: [
-      [4, 4, 1],
-      [2, 4, 1],
+      [4, 4, 32],
+      [2, 4, 32],
     ],
     registers: 256,
-    PASSES: 1,
+    held: 0,
+    SPAN: 1,
   },
 } as const satisfies Record<string, Build>;
 
@@ -103,43 +115,43 @@ export function matrixAttention(
   operation: Operation,
 ): Defines | undefined {
   const build = buildFor(traits);
-  const { COLUMNS } = build;
   const PASSES = operation.results === 1 ? 1 : build.PASSES;
   const lanes = matrixSubgroup(build.subgroup, traits);
   if (lanes === 0 || PASSES === 0) return undefined;
-  const width = Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
-  const fits = (m: MatrixShape, [SUBGROUPS_M, SUBGROUPS_N, TM]: Shape): boolean => {
-    const rows = SUBGROUPS_M * TM * m.M;
+  const widthOf = (COLUMNS: number): number => Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
+  const results = (m: MatrixShape, SUBGROUPS_N: number, width: number): number =>
+    (operation.results / PASSES) * ((m.M * width) / SUBGROUPS_N / lanes);
+  const fits = (m: MatrixShape, [SUBGROUPS_M, SUBGROUPS_N, COLUMNS]: Shape): boolean => {
+    const width = widthOf(COLUMNS);
+    const rows = SUBGROUPS_M * m.M;
     const all = SUBGROUPS_M * SUBGROUPS_N * lanes;
     const parts = all / rows;
-    const held = (operation.results / PASSES) * ((TM * m.M * width) / SUBGROUPS_N / lanes);
     return (
+      COLUMNS % m.K === 0 &&
       all >= COLUMNS &&
       all <= traits.maxWorkgroupInvocations &&
       Number.isInteger(COLUMNS / (SUBGROUPS_N * m.N)) &&
       Number.isInteger(Math.log2(parts)) &&
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
-      held <= build.registers &&
+      results(m, SUBGROUPS_N, width) <= build.registers &&
       workgroupBytes(rows, width, COLUMNS, operation) <= traits.maxWorkgroupBytes
     );
   };
-  const [best] = traits.matrixShapes
-    .filter(
-      (m) =>
-        m.componentType === "f16" &&
-        m.resultComponentType === "f32" &&
-        COLUMNS % m.K === 0 &&
-        (m.M * m.N) % lanes === 0,
-    )
-    .toSorted((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)
-    .flatMap((matrix) => {
-      const shape = build.shapes.find((s) => fits(matrix, s));
-      return shape ? [{ matrix, shape }] : [];
-    });
+  const matrices = traits.matrixShapes
+    .filter((m) => m.componentType === "f16" && m.resultComponentType === "f32" && (m.M * m.N) % lanes === 0)
+    .toSorted((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
+  const [best] = build.shapes.flatMap((shape) => {
+    const matrix = matrices.find((m) => fits(m, shape));
+    return matrix ? [{ matrix, shape }] : [];
+  });
   if (!best) return undefined;
   const { matrix, shape } = best;
-  const [SUBGROUPS_M, SUBGROUPS_N, TM] = shape;
+  const [SUBGROUPS_M, SUBGROUPS_N, COLUMNS] = shape;
+  const width = widthOf(COLUMNS);
+  const chunks = width / COLUMNS;
+  const held = (operation.owns * matrix.M * width) / lanes / 2; // two f16 to a register
+  const HELD = Number(held + results(matrix, SUBGROUPS_N, width) <= build.held);
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
   return {
     LANES_PER_SUBGROUP: lanes,
@@ -149,11 +161,14 @@ export function matrixAttention(
     MATRIX_K: matrix.K,
     SUBGROUPS_M,
     SUBGROUPS_N,
-    TM,
+    TM: 1,
     TN: COLUMNS / (SUBGROUPS_N * matrix.N),
     TO: width / (SUBGROUPS_N * matrix.N),
     COLUMNS,
     PASSES,
+    HELD,
+    SPAN: HELD ? chunks : chunks % build.SPAN === 0 ? build.SPAN : 1,
+    FEW: build.FEW,
   };
 }
 

@@ -23,21 +23,33 @@ interface Build {
   readonly DEPTH: number;
   /** Rows of x that are on their way at a time. */
   readonly BATCH: number;
+  /** Backward: the most terms of a column of W that a lane turns at a time. */
+  readonly TERMS: number;
+  /** The most left matrices of one row that are held at a time. */
+  readonly CHAIN: number;
+  /** Steps of a tile that follow its loop. */
+  readonly PEELED: 0 | 1;
 }
 
+const COMMON = { subgroup: "smallest", side: "square", TERMS: 4, CHAIN: 1, PEELED: 0 } as const;
+
 /**
- * What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. Intel's
- * compiler copies all results in every round of a loop, so it gets few of them, deep tiles, and a loop of one round per tile.
+ * Intel's compiler keeps sums in place under conditions (PEELED), and each load needs an address of its own: chains of three. On the
+ * A770 a right matrix takes a quarter of a left one's instructions, so one left matrix serves six.
  */
+const INTEL = { ...COMMON, side: 1, DEPTH: 64, BATCH: 1, TERMS: 2, CHAIN: 3, PEELED: 1 } as const;
+
+/** What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. */
 const BUILDS = {
-  intel: { subgroup: "smallest", lanes: 128, side: 1, TM: 1, TN: 4, DEPTH: 64, BATCH: 1 },
-  amd: { subgroup: "largest", lanes: 256, side: "square", TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  wide: { subgroup: "smallest", lanes: 128, side: "square", TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  narrow: { subgroup: "smallest", lanes: 128, side: "square", TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
+  arc: { ...INTEL, lanes: 96, TM: 1, TN: 6 },
+  xe2: { ...INTEL, lanes: 128, TM: 2, TN: 2 },
+  amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
+  wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
+  narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
 } as const satisfies Record<string, Build>;
 
 function buildFor(traits: AdapterTraits): Build {
-  if (traits.vendor === "intel") return BUILDS.intel;
+  if (traits.vendor === "intel") return traits.subgroupMinSize < 16 ? BUILDS.arc : BUILDS.xe2;
   if (traits.vendor === "amd") return BUILDS.amd;
   return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
 }
@@ -68,15 +80,19 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
   const SUBGROUPS_N = build.side === 1 ? 1 : 2 ** Math.floor(Math.log2(subgroups) / 2);
   const SUBGROUPS_M = subgroups / SUBGROUPS_N;
   const { TN, DEPTH } = build;
-  // Few tokens: a lower tile.
+  // Few tokens: a lower tile, but of no less than two matrices, if there are two, since these share what is loaded for them.
   const needed = Math.ceil(size(call, "N") / (SUBGROUPS_M * matrix.M));
-  const TM = Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(1, needed))));
+  const TM = Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(2, needed))));
   const [rows, columns] = [SUBGROUPS_M * TM * matrix.M, SUBGROUPS_N * TN * matrix.N];
   const passes = (rows * DEPTH) / (4 * build.lanes);
   const bytes =
     2 * (rows + columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
     4 * (2 * rows + 1 + 16 + subgroups * matrix.M * matrix.N);
-  if (bytes > traits.maxWorkgroupBytes || !Number.isInteger(passes)) return undefined;
+  const staged = (columns * DEPTH) / 8 / build.lanes;
+  const isWhole = columns % build.lanes === 0 || build.lanes % columns === 0;
+  if (bytes > traits.maxWorkgroupBytes || !isWhole || ![passes, staged].every(Number.isInteger))
+    return undefined;
+  const steps = DEPTH / matrix.K - build.PEELED;
   return {
     LANES_PER_SUBGROUP: lanes,
     SUBGROUP_SIZE: traits.features.has("subgroup-size-control") && !isFixed ? lanes : 0,
@@ -90,6 +106,9 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
     DEPTH,
     PAD,
     BATCH: Math.min(build.BATCH, passes),
+    TERMS: Math.min(build.TERMS, staged),
+    CHAIN: steps % build.CHAIN === 0 ? build.CHAIN : 1,
+    PEELED: build.PEELED,
   };
 }
 

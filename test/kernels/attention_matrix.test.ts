@@ -66,9 +66,9 @@ describe("attention on matrices", () => {
 
 /** What only other adapters choose, with this one's matrices. */
 const BUILDS: Readonly<Record<string, { readonly vendor?: string; readonly more?: Defines }>> = {
-  "two matrices of scores one below the other": { vendor: "amd" },
-  "64 columns": { vendor: "intel" },
-  "two passes": { more: { PASSES: 2 } },
+  "own operands in registers": { vendor: "amd" },
+  "64 columns, few registers": { vendor: "intel" },
+  "two passes, few registers": { more: { PASSES: 2, FEW: 1 } },
 };
 
 describe("the builds of other adapters", () => {

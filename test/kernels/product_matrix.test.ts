@@ -3,7 +3,7 @@ import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { expandWgsl } from "../../src/gpu/wgsl.js";
 import { matrixVariant } from "../../src/kernels/product_matrix.js";
-import type { Call } from "../../src/program/kernel.js";
+import type { Call, Defines, Variant } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, runTwin, runVariants, useGpu } from "./harness.js";
 import { VENDORS } from "./matrix_vendors.js";
 import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
@@ -46,6 +46,33 @@ describe("matrix products", () => {
       expect(matrixVariant.accepts(build({ ...c, half: true }).call, PORTABLE_TRAITS)).toBe(false);
     }
   });
+});
+
+/** How other adapters' tiles are built, with this one's matrices. */
+const CHAINED = { SUBGROUPS_N: 1, DEPTH: 32, BATCH: 1, CHAIN: 3, PEELED: 1 } as const;
+const BUILDS: Readonly<Record<string, Defines>> = {
+  "chains of three steps, one left matrix": { ...CHAINED, SUBGROUPS_M: 12, TM: 1, TN: 6, TERMS: 2 },
+  "chains of three steps, two left matrices": { ...CHAINED, SUBGROUPS_M: 8, TM: 2, TN: 2, TERMS: 1 },
+};
+
+describe("the builds of other adapters", () => {
+  for (const [name, tile] of Object.entries(BUILDS)) {
+    it(`equal the twins: ${name}`, async ({ skip }) => {
+      skip(!hasMatrices(), "this adapter has no f16 matrices");
+      for (const c of MATRIX_CASES.slice(-1)) {
+        for (const build of [forward, backward]) {
+          const { call, data } = build({ ...c, half: true });
+          const variant: Variant = {
+            ...matrixVariant,
+            defines: (...of) => ({ ...matrixVariant.defines(...of), ...tile }),
+          };
+          const other = { ...call, kernel: { ...call.kernel, variants: [variant] } };
+          const how = { tolerance: TOLERANCE, data, only: ["matrix"] };
+          expect(await compareWithTwin(context.gpu, other, how), describeCase(c)).toEqual(["matrix"]);
+        }
+      }
+    });
+  }
 });
 
 /** Compares row by row, each relative to its own largest result. */
