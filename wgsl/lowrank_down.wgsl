@@ -10,11 +10,13 @@ struct Sizes {
   K: u32,
   rank: u32,
   alpha: f32,
+  member: u32, // ranks of a module: as many modules as fit rank share x
+  stride: u32, // elements from one module's block of p to the next
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [N, K]
 @group(0) @binding(2) var<storage, read> w: array<f32>; // [rank, K], COLUMNS [K, rank]
-@group(0) @binding(3) var<storage, read_write> p: array<f32>; // [N, rank]
+@group(0) @binding(3) var<storage, read_write> p: array<f32>; // a block [N, member] for each module
 var<workgroup> x_tile: array<f32, #{TOKENS * (DEPTH + 1)}>; // [TOKENS, DEPTH + 1], padded against bank conflicts
 var<workgroup> w_tile: array<vec4f, #{DEPTH * RANKS / 4}>; // [DEPTH, RANKS / 4]
 
@@ -25,6 +27,10 @@ fn load_w(r: u32, k: u32) -> f32 {
 #else
   return select(0.0, w[r * sizes.K + k], inside);
 #endif
+}
+
+fn place(token: u32, r: u32) -> u32 {
+  return r / sizes.member * sizes.stride + token * sizes.member + r % sizes.member;
 }
 
 @compute @workgroup_size(LANES)
@@ -61,7 +67,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   if (t < sizes.N) {
 #for i in 0..4
     if (rank0 + quad * 4u + #{i}u < sizes.rank) {
-      p[t * sizes.rank + rank0 + quad * 4u + #{i}u] = sizes.alpha * sum[#{i}];
+      p[place(t, rank0 + quad * 4u + #{i}u)] = sizes.alpha * sum[#{i}];
     }
 #endfor
   }

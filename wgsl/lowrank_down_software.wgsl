@@ -7,6 +7,8 @@ struct Sizes {
   K: u32,
   rank: u32,
   alpha: f32,
+  member: u32, // ranks of a module: as many modules as fit rank share x
+  stride: u32, // elements from one module's block of p to the next
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
 @group(0) @binding(1) var<storage, read> x: array<vec4f>; // [N, K / 4]
@@ -15,7 +17,11 @@ struct Sizes {
 #else
 @group(0) @binding(2) var<storage, read> w: array<f32>; // [K, rank]
 #endif
-@group(0) @binding(3) var<storage, read_write> p: array<f32>; // [N, rank]
+@group(0) @binding(3) var<storage, read_write> p: array<f32>; // a block [N, member] for each module
+
+fn place(token: u32, r: u32) -> u32 {
+  return r / sizes.member * sizes.stride + token * sizes.member + r % sizes.member;
+}
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -57,7 +63,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   if (token < sizes.N) {
 #for r in 0..RANKS
     if (rank0 + #{r}u < sizes.rank) {
-      p[token * sizes.rank + rank0 + #{r}u] = sizes.alpha * sum#{r};
+      p[place(token, rank0 + #{r}u)] = sizes.alpha * sum#{r};
     }
 #endfor
   }

@@ -6,10 +6,12 @@ struct Sizes {
   N: u32,
   K: u32,
   rank: u32,
+  member: u32, // ranks of a module: as many modules as fit rank share wide
+  stride: u32, // elements from one module's block of narrow to the next
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
 @group(0) @binding(1) var<storage, read> wide: array<f32>; // [N, K]
-@group(0) @binding(2) var<storage, read> narrow: array<f32>; // [N, rank]
+@group(0) @binding(2) var<storage, read> narrow: array<f32>; // a block [N, member] for each module
 @group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [rank, K], COLUMNS [K, rank]
 
 @compute @workgroup_size(LANES)
@@ -24,6 +26,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #for r in 0..RANKS
   let r#{r} = min(rank0 + #{r}u, sizes.rank - 1u);
+  let read_r#{r} = r#{r} / sizes.member * sizes.stride + r#{r} % sizes.member;
 #endfor
   for (var t = 0u; t < sizes.N; t++) {
 #for c in 0..COLS
@@ -31,7 +34,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #for r in 0..RANKS
     {
-      let factor = narrow[t * sizes.rank + r#{r}];
+      let factor = narrow[t * sizes.member + read_r#{r}];
 #for c in 0..COLS
       sum#{r}_#{c} = fma(factor, v#{c}, sum#{r}_#{c});
 #endfor

@@ -77,9 +77,12 @@ export function adapterLayout<M extends ModuleShape>(
     const members = targets.filter((t) => layerOf(t.module) === layer);
     const offsets = new Map<string, number>();
     let at = 0;
+    // Factors A one after the other: those of modules that share their input are one matrix (shared_input.ts).
     for (const t of members) {
       offsets.set(`${t.module.path} a`, at);
       at += aligned(t.rank * t.module.in, align);
+    }
+    for (const t of members) {
       offsets.set(`${t.module.path} b`, at);
       at += aligned(t.rank * t.module.out, align);
     }

@@ -1,8 +1,8 @@
 /**
- * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, its backward, and the row norms behind g.
+ * One linear module as program fragments: y = g * (x Wt + s x At Bt) + bias, and its backward.
  * g = m / ||W + sBA|| (DoRA, arXiv 2402.09353; the norm is a constant in backward, section 4.3), or 1 (LoRA).
  */
-import { callDoraBackward, callDoraRowNorm } from "../kernels/dora.js";
+import { callDoraBackward, MOST_FUSED_RANK, type FactorGradient, type TurnBack } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward, type HalfInputs } from "../kernels/product.js";
 import type { LinearWeight } from "../kernels/weight.js";
@@ -18,38 +18,6 @@ export interface Linear {
   /** [out] ||W_j||^2 of the (dequantised) base. DoRA only. */
   readonly rowSquares?: Tensor;
   readonly adapter?: ModuleAdapter;
-}
-
-/** Recomputes g where A, B or m changed. The base product runs over A as if its rows were tokens: rank extra tokens per update. */
-export function rowNormCalls(linear: Linear): readonly Call[] {
-  const { adapter, rowSquares, scaleBias } = linear;
-  const magnitude = adapter?.parameters.magnitude;
-  if (!adapter || !magnitude || !rowSquares || !scaleBias) return [];
-  const { rank, out, scaling, parameters } = adapter;
-  const product = tensor(`${linear.path}.norm product`, [rank, out]);
-  const gram = tensor(`${linear.path}.norm gram`, [rank, rank]);
-  const label = `${linear.path} row norms`;
-  const calls = [
-    callProductForward(label, { x: parameters.a, weight: linear.weight, y: product }, { N: rank }),
-    callLowrankDown(
-      label,
-      { x: parameters.a, w: parameters.a, p: gram },
-      { N: rank, K: adapter.in, rank, alpha: 1, layout: "rows" },
-    ),
-    callDoraRowNorm(
-      label,
-      {
-        product,
-        gram,
-        b: parameters.b,
-        w_squared: rowSquares,
-        magnitude,
-        scale_bias: scaleBias,
-      },
-      { out, rank, scaling },
-    ),
-  ];
-  return calls.map((call) => ({ ...call, onlyAfterUpdate: true }));
 }
 
 /** p = s x At: kept for backward. Nothing for a module without adapter. */
@@ -109,6 +77,8 @@ export interface BackwardTensors {
   /** The module's output, and the residual that was added to it: (y - residual - bias) / m is W'x / ||W'||. */
   readonly y: Tensor;
   readonly residual?: Tensor;
+  /** y was turned by RoPE since. */
+  readonly turned?: TurnBack | undefined;
   /** [N, out] gradient of the output. */
   readonly dy: Tensor;
   /** Which of both nobody needs afterwards: with DoRA g * dy takes its place. */
@@ -126,31 +96,48 @@ export interface BackwardSizes {
   readonly accumulate?: boolean;
   /** The product with W may round its inputs to f16. */
   readonly half?: boolean;
+  /** f32 [capacity, rank] for e B, of which somebody else makes the gradient of A; else that is made here. */
+  readonly q?: Tensor | undefined;
 }
 
-/** DoRA: the magnitude's gradient, and g * dy in the place of what is spent: what the factors and x want to know of dy. */
+/** Whether the gradient of B comes of the magnitude's pass over dy. */
+const isFused = ({ adapter }: Linear): boolean =>
+  adapter?.parameters.magnitude !== undefined && adapter.rank <= MOST_FUSED_RANK;
+
+/** Where a pass that has both adds the gradients of B and m. */
+function bothGradients({ path, rank, gradients }: ModuleAdapter, p: Tensor): FactorGradient {
+  const { b, magnitude } = gradients;
+  if (!b.arena || !magnitude?.arena) throw new Error(`${path}: its gradients are in no arena`);
+  const { name, bytes } = b.arena;
+  return {
+    p,
+    gradient: tensor(`${name} as a whole`, [bytes / 4], "f32", b.kind, { name, bytes, offsetBytes: 0 }),
+    rank,
+    bAt: b.arena.offsetBytes / 4,
+    mAt: magnitude.arena.offsetBytes / 4,
+  };
+}
+
+/**
+ * DoRA: g * dy in the place of what is spent, which is what the factors and x want to know of dy, the magnitude's gradient,
+ * and up to rank 16 that of B.
+ */
 export function magnitudeCalls(
   linear: Linear,
-  t: Pick<BackwardTensors, "y" | "residual" | "dy" | "spent">,
+  t: Pick<BackwardTensors, "p" | "y" | "residual" | "turned" | "dy" | "spent">,
   { N }: { readonly N: number },
 ): readonly Call[] {
   const { adapter, scaleBias } = linear;
   const magnitude = adapter?.parameters.magnitude;
-  const gradient = adapter?.gradients.magnitude;
-  if (!adapter || !magnitude || !gradient || !scaleBias) return [];
-  const { dy, y, residual, spent: over } = t;
+  const own = adapter?.gradients.magnitude;
+  if (!adapter || !magnitude || !own || !scaleBias) return [];
+  const { dy, y, residual, turned, spent: over } = t;
+  const both = t.p && isFused(linear) ? bothGradients(adapter, t.p) : undefined;
   return [
     callDoraBackward(
-      `${linear.path} dm`,
-      {
-        dy,
-        y,
-        scale_bias: scaleBias,
-        magnitude,
-        magnitude_gradient: gradient,
-        ...(residual && { residual }),
-      },
-      { N, out: adapter.out, over },
+      `${linear.path} ${both ? "dB, dm" : "dm"}`,
+      { dy, y, scale_bias: scaleBias, magnitude, gradient: both ?? own, ...(residual && { residual }) },
+      { N, out: adapter.out, over, turned },
     ),
   ];
 }
@@ -161,7 +148,7 @@ export function backwardCalls(linear: Linear, t: BackwardTensors, s: BackwardSiz
   return [...magnitudeCalls(linear, t, s), ...factorCalls(linear, { ...t, e }, s)];
 }
 
-/** What follows `magnitudeCalls`: gradients of A and B (accumulated) and of x. */
+/** What follows `magnitudeCalls`: gradients of A (and of B where that has not made it) accumulated, and that of x. */
 export function factorCalls(
   linear: Linear,
   t: Pick<BackwardTensors, "x" | "p" | "dx"> & { readonly e: Tensor },
@@ -174,24 +161,32 @@ export function factorCalls(
   let q: Tensor | undefined;
   if (adapter && t.p) {
     const { rank, gradients, parameters, in: inputs, out, scaling: alpha } = adapter;
-    q = tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
+    q = s.q ?? tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
+    if (!isFused(linear)) {
+      calls.push(
+        callLowrankGradient(
+          `${linear.path} dB`,
+          { wide: e, narrow: t.p, gradient: gradients.b },
+          { N, K: out, rank, layout: "columns" },
+        ),
+      );
+    }
     calls.push(
-      callLowrankGradient(
-        `${linear.path} dB`,
-        { wide: e, narrow: t.p, gradient: gradients.b },
-        { N, K: out, rank, layout: "columns" },
-      ),
       callLowrankDown(
         `${linear.path} eB`,
         { x: e, w: parameters.b, p: q },
         { N, K: out, rank, alpha, layout: "columns" },
       ),
-      callLowrankGradient(
-        `${linear.path} dA`,
-        { wide: t.x, narrow: q, gradient: gradients.a },
-        { N, K: inputs, rank, layout: "rows" },
-      ),
     );
+    if (!s.q) {
+      calls.push(
+        callLowrankGradient(
+          `${linear.path} dA`,
+          { wide: t.x, narrow: q, gradient: gradients.a },
+          { N, K: inputs, rank, layout: "rows" },
+        ),
+      );
+    }
   }
   if (t.dx) {
     calls.push(

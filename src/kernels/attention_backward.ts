@@ -14,7 +14,7 @@ const DELTA_LANES = 64;
 
 export const attentionDelta: Kernel = {
   name: "attention_delta",
-  bindings: { o: "read", d_o: "read", lse: "read", statistics: "write" },
+  bindings: { o: "read", d_o: "read", lse: "read", statistics: "write", d_o_stored: "write" },
   variants: [
     {
       name: "lane",
@@ -105,10 +105,17 @@ export const attentionBackwardKv: Kernel = {
  * @param t.o [N, heads * headDim] f32; t.d_o like it
  * @param t.lse [N, heads] f32 of forward
  * @param t.statistics [N, heads, 2] f32 lse and delta, overwritten
+ * @param t.d_o_stored bfp16 of d_o's shape (headDim a multiple of 4), overwritten: d_o packed, where attention reads that
  */
 export function callAttentionDelta(
   label: string,
-  t: { readonly o: Tensor; readonly d_o: Tensor; readonly lse: Tensor; readonly statistics: Tensor },
+  t: {
+    readonly o: Tensor;
+    readonly d_o: Tensor;
+    readonly lse: Tensor;
+    readonly statistics: Tensor;
+    readonly d_o_stored?: Tensor;
+  },
   s: { readonly N: number; readonly heads: number; readonly headDim: number },
 ): Call {
   return {
@@ -116,7 +123,7 @@ export function callAttentionDelta(
     label,
     tensors: { ...t },
     sizes: { N: s.N },
-    options: { HEADS: s.heads, HEAD_DIM: s.headDim },
+    options: { HEADS: s.heads, HEAD_DIM: s.headDim, STORE: t.d_o_stored !== undefined },
   };
 }
 

@@ -82,6 +82,7 @@ export function attentionDeltaTwin(memory: TwinMemory, call: Call): void {
     statistics[2 * i] = lse[i]!;
     statistics[2 * i + 1] = dot(o, i * D, dO, i * D, D);
   }
+  memory["d_o_stored"]?.set(dO.subarray(0, size(call, "N") * option(call, "HEADS") * D));
 }
 
 /** Calls `visit` for every visible pair with its probability p and the gradient ds of its unscaled score. */

@@ -1,79 +1,40 @@
-/** DoRA's row norms and magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
-import { bound, grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+/** DoRA's magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
+import {
+  bound,
+  option,
+  size,
+  type Access,
+  type Call,
+  type Kernel,
+  type NumberArray,
+  type TwinMemory,
+  type Variant,
+} from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 
-const LANES = 64;
-
-export const doraRowNorm: Kernel = {
-  name: "dora_row_norm",
-  bindings: {
-    product: "read",
-    gram: "read",
-    b: "read",
-    w_squared: "read",
-    magnitude: "read",
-    scale_bias: "update",
-  },
-  variants: [
-    {
-      name: "row",
-      file: "dora_row_norm.wgsl",
-      accepts: () => true,
-      defines: (call) => ({ ...call.options, LANES }),
-      grid: (call) => grid1d(Math.ceil(size(call, "out") / LANES)),
-    },
-  ],
-  twin(memory, call) {
-    const [product, gram, b] = [bound(memory, "product"), bound(memory, "gram"), bound(memory, "b")];
-    const [squares, magnitude, scaleBias] = [
-      bound(memory, "w_squared"),
-      bound(memory, "magnitude"),
-      bound(memory, "scale_bias"),
-    ];
-    const [out, rank, s] = [size(call, "out"), size(call, "rank"), size(call, "scaling")];
-    for (let j = 0; j < out; j++) {
-      let norm2 = squares[j]!;
-      for (let r = 0; r < rank; r++) {
-        norm2 += 2 * s * b[j * rank + r]! * product[r * out + j]!;
-        for (let i = 0; i < rank; i++)
-          norm2 += s * s * b[j * rank + r]! * gram[r * rank + i]! * b[j * rank + i]!;
-      }
-      const scale = norm2 > 0 ? magnitude[j]! / Math.sqrt(norm2) : 0;
-      scaleBias[option(call, "BIAS") ? 2 * j : j] = scale;
-    }
-  },
-  cost: (call) => {
-    const [out, rank] = [size(call, "out"), size(call, "rank")];
-    return { flops: 2 * out * rank * (rank + 2), bytes: 4 * out * (2 * rank + 4) };
-  },
-};
-
 /**
- * g_j = m_j / ||W_j + s B_j A||, by the factored formula: no matrix of W's size is made.
- * @param t.product f32 [rank, out] A W^T
- * @param t.gram f32 [rank, rank] A A^T
- * @param t.b f32 [out, rank]
- * @param t.w_squared f32 [out] ||W_j||^2
- * @param t.scale_bias f32 [out, 1] g, overwritten; or [out, 2] g, bias, which stays
+ * Lanes side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. A CPU has too few
+ * cores for them, and there all lanes of a workgroup read p at one address.
  */
-export function callDoraRowNorm(
-  label: string,
-  t: {
-    readonly product: Tensor;
-    readonly gram: Tensor;
-    readonly b: Tensor;
-    readonly w_squared: Tensor;
-    readonly magnitude: Tensor;
-    readonly scale_bias: Tensor;
-  },
-  s: { readonly out: number; readonly rank: number; readonly scaling: number },
-): Call {
-  const options = { BIAS: t.scale_bias.shape[1] === 2 };
-  return { kernel: doraRowNorm, label, tensors: { ...t }, sizes: s, options };
-}
+const GPU_SHAPE = { LANES: 32, COLS: 1, ROWS: 8 };
+const SOFTWARE_SHAPE = { LANES: 32, COLS: 2, ROWS: 1 };
 
-/** Columns side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. */
-const SHAPE = { COLUMNS: 32, ROWS: 8 };
+/** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
+export const MOST_FUSED_RANK = 16;
+
+/** y before RoPE, which scaled it too. */
+function turnedBack(memory: TwinMemory, call: Call): Float64Array {
+  const [y, positions, table] = [bound(memory, "y"), bound(memory, "positions"), bound(memory, "table")];
+  const [N, out, D] = [size(call, "N"), size(call, "out"), size(call, "headDim")];
+  const half = D / 2;
+  return Float64Array.from({ length: N * out }, (_, at) => {
+    const d = at % D;
+    const turn = 2 * (positions[Math.floor(at / out)]! * half + (d % half));
+    const [cos, sin] = [table[turn]!, table[turn + 1]!];
+    const value = d < half ? y[at]! * cos + y[at + half]! * sin : y[at]! * cos - y[at - half]! * sin;
+    return size(call, "factor") * value;
+  });
+}
 
 function backward(name: string, over: "dy" | "y"): Kernel {
   const access = (tensor: "dy" | "y"): Access => (tensor === over ? "update" : "read");
@@ -86,14 +47,25 @@ function backward(name: string, over: "dy" | "y"): Kernel {
       scale_bias: "read",
       magnitude: "read",
       magnitude_gradient: "update",
+      positions: "read",
+      table: "read",
+      p: "read",
+      gradient: "update",
     },
     variants: [
+      {
+        name: "software",
+        file: "dora_backward.wgsl",
+        accepts: (_, traits) => traits.isSoftware,
+        defines: (call) => ({ ...call.options, ...SOFTWARE_SHAPE }),
+        grid: columnTiles,
+      },
       {
         name: "column",
         file: "dora_backward.wgsl",
         accepts: () => true,
-        defines: (call) => ({ ...call.options, ...SHAPE }),
-        grid: (call) => [Math.ceil(size(call, "out") / SHAPE.COLUMNS), 1, 1],
+        defines: (call) => ({ ...call.options, ...GPU_SHAPE }),
+        grid: columnTiles,
       },
     ],
     twin(memory, call) {
@@ -103,8 +75,13 @@ function backward(name: string, over: "dy" | "y"): Kernel {
         memory["residual"],
         bound(memory, "scale_bias"),
       ];
-      const [magnitude, gradient] = [bound(memory, "magnitude"), bound(memory, "magnitude_gradient")];
+      const magnitude = bound(memory, "magnitude");
+      const isFused = option(call, "RANKS") > 0;
+      const gradient = isFused
+        ? bound(memory, "gradient").subarray(size(call, "mAt"))
+        : bound(memory, "magnitude_gradient");
       const e = bound(memory, over);
+      const u = option(call, "TURNED") ? turnedBack(memory, call) : y;
       const [N, out] = [size(call, "N"), size(call, "out")];
       const isOnly = option(call, "SCALE_ONLY") === 1;
       for (let j = 0; j < out; j++) {
@@ -113,17 +90,38 @@ function backward(name: string, over: "dy" | "y"): Kernel {
         for (let t = 0; t < N; t++) {
           const at = t * out + j;
           const d = given[at]!;
-          sum += d * (y[at]! - (residual?.[at] ?? 0) - bias);
+          sum += d * (u[at]! - (residual?.[at] ?? 0) - bias);
           e[at] = scale * d;
         }
         if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
       }
+      if (isFused) factorGradient(memory, call, e);
     },
-    cost: (call) => ({
-      flops: 4 * size(call, "N") * size(call, "out"),
-      bytes: 12 * size(call, "N") * size(call, "out"),
-    }),
+    cost: (call) => {
+      const rank = option(call, "RANKS");
+      const [N, out] = [size(call, "N"), size(call, "out")];
+      return { flops: (4 + 2 * rank) * N * out, bytes: 12 * N * out + 4 * rank * (N + 2 * out) };
+    },
   };
+}
+
+const columnTiles: Variant["grid"] = (call, d) => [
+  Math.ceil(size(call, "out") / (Number(d["LANES"]) * Number(d["COLS"]))),
+  1,
+  1,
+];
+
+/** The gradient of B += eT p. */
+function factorGradient(memory: TwinMemory, call: Call, e: NumberArray): void {
+  const [p, gradient] = [bound(memory, "p"), bound(memory, "gradient").subarray(size(call, "bAt"))];
+  const [N, out, rank] = [size(call, "N"), size(call, "out"), option(call, "RANKS")];
+  for (let j = 0; j < out; j++) {
+    for (let r = 0; r < rank; r++) {
+      let sum = 0;
+      for (let t = 0; t < N; t++) sum += e[t * out + j]! * p[t * rank + r]!;
+      gradient[j * rank + r] = gradient[j * rank + r]! + sum;
+    }
+  }
 }
 
 /** e takes the place of dy. */
@@ -131,12 +129,39 @@ export const doraBackward = backward("dora_backward", "dy");
 /** e takes the place of y. */
 export const doraBackwardOverY = backward("dora_backward_over_y", "y");
 
+/** Undoes RoPE: y was turned by it. */
+export interface TurnBack {
+  /** f32 [positions, headDim / 2, 2] cos, sin */
+  readonly table: Tensor;
+  /** u32 [N] */
+  readonly positions: Tensor;
+  readonly headDim: number;
+  /** Multiplies the result: 1, or what undoes the table's scale. */
+  readonly factor: number;
+}
+
+/** The gradient of B besides, in the arena that also has that of m. */
+export interface FactorGradient {
+  /** f32 [N, rank] s x At */
+  readonly p: Tensor;
+  /** f32, the arena of gradients */
+  readonly gradient: Tensor;
+  /** At most `MOST_FUSED_RANK`. */
+  readonly rank: number;
+  /** Element of the arena at which B's gradient [out, rank] begins, added to. */
+  readonly bAt: number;
+  /** That of m [out]. */
+  readonly mAt: number;
+}
+
 /**
- * e = g * dy, in the place of dy or of y, and magnitude_gradient_j += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
+ * e = g * dy, in the place of dy or of y, and the gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
  * @param t.dy f32 [N, out]
- * @param t.y f32 [N, out] the module's output, with the residual that was added to it
+ * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4) where it is only read
  * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
+ * @param t.gradient where the gradient of m [out] is added to, and that of B too where it comes of the same pass
  * @param s.over what e overwrites: the one that nobody needs afterwards
+ * @param s.turned y was turned after it was made
  */
 export function callDoraBackward(
   label: string,
@@ -146,19 +171,45 @@ export function callDoraBackward(
     readonly residual?: Tensor;
     readonly scale_bias: Tensor;
     readonly magnitude: Tensor;
-    readonly magnitude_gradient: Tensor;
+    readonly gradient: Tensor | FactorGradient;
   },
-  { N, out, over }: { readonly N: number; readonly out: number; readonly over: "dy" | "y" },
+  s: {
+    readonly N: number;
+    readonly out: number;
+    readonly over: "dy" | "y";
+    readonly turned?: TurnBack | undefined;
+  },
 ): Call {
+  const { N, out, over, turned } = s;
+  const { gradient, ...tensors } = t;
+  const factor = "rank" in gradient ? gradient : undefined;
+  const isPacked = t.y.dtype === "bfp16";
+  if ((over === "y" && (isPacked || turned)) || (isPacked && out % 4 !== 0))
+    throw new Error(`${label}: ${t.y.name} is ${t.y.dtype}, in rows of ${out}; e goes over ${over}`);
+  if (factor && factor.rank > MOST_FUSED_RANK) throw new Error(`${label}: rank ${factor.rank} in one pass`);
   return {
     kernel: over === "y" ? doraBackwardOverY : doraBackward,
     label,
-    tensors: { ...t },
-    sizes: { N, out },
+    tensors: {
+      ...tensors,
+      ...("rank" in gradient
+        ? { p: gradient.p, gradient: gradient.gradient }
+        : { magnitude_gradient: gradient }),
+      ...(turned && { positions: turned.positions, table: turned.table }),
+    },
+    sizes: {
+      N,
+      out,
+      ...(turned && { headDim: turned.headDim, factor: turned.factor }),
+      ...(factor && { bAt: factor.bAt, mAt: factor.mAt }),
+    },
     options: {
       OVER_Y: over === "y",
+      Y_BLOCKS: isPacked,
       RESIDUAL: t.residual !== undefined,
       SCALE_ONLY: t.scale_bias.shape[1] === 1,
+      TURNED: turned !== undefined,
+      RANKS: factor?.rank ?? 0,
     },
   };
 }

@@ -6,7 +6,8 @@ import { attentionBackwardKv, attentionBackwardQ, attentionDelta, attentionForwa
 import { convertRows } from "./convert_rows.js";
 import { copyRows } from "./copy_rows.js";
 import { crossEntropyBackward, crossEntropyForward, sumLoss } from "./cross_entropy.js";
-import { doraBackward, doraBackwardOverY, doraRowNorm } from "./dora.js";
+import { doraBackward, doraBackwardOverY } from "./dora.js";
+import { adapterGram, doraRowNorm } from "./dora_row_norm.js";
 import { embeddingGather, embeddingGatherAdd } from "./embedding.js";
 import { lowrankDown, lowrankGradient } from "./lowrank.js";
 import { nf4Quantize } from "./nf4_quantize.js";
@@ -22,7 +23,7 @@ import {
   nf4ProductForward,
 } from "./product.js";
 import { rmsNormBackward, rmsNormBackwardAdd, rmsNormForward } from "./rms_norm.js";
-import { rope } from "./rope.js";
+import { attentionStore, rope } from "./rope.js";
 import { swigluBackward, swigluForward } from "./swiglu.js";
 
 export const ALL_KERNELS: readonly Kernel[] = [
@@ -34,6 +35,7 @@ export const ALL_KERNELS: readonly Kernel[] = [
   rmsNormBackward,
   rmsNormBackwardAdd,
   rope,
+  attentionStore,
   swigluForward,
   swigluBackward,
   nf4ProductForward,
@@ -48,6 +50,7 @@ export const ALL_KERNELS: readonly Kernel[] = [
   nf4Quantize,
   lowrankDown,
   lowrankGradient,
+  adapterGram,
   doraRowNorm,
   doraBackward,
   doraBackwardOverY,

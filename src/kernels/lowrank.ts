@@ -11,6 +11,23 @@ import {
 } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
 
+/**
+ * Several modules that share x: their factors A are one matrix [members * rank, K], and what is narrow lies in one block
+ * for each, so that a member's rows are a tensor of their own.
+ */
+export interface Members {
+  /** Rank of each. */
+  readonly rank: number;
+  /** f32 elements from a member's block to the next one's. */
+  readonly stride: number;
+}
+
+/** Where a narrow tensor has rank r of token t: for one module [N, rank]. */
+const narrowAt = (call: Call, t: number, r: number): number => {
+  const member = size(call, "member");
+  return Math.floor(r / member) * size(call, "stride") + t * member + (r % member);
+};
+
 /** How a factor lies: A [rank, K] has "rows", B [K, rank] has "columns". */
 export type FactorLayout = "rows" | "columns";
 
@@ -70,7 +87,7 @@ export const lowrankDown: Kernel = {
       for (let r = 0; r < rank; r++) {
         let sum = 0;
         for (let k = 0; k < K; k++) sum += x[t * K + k]! * w[r * wr + k * wk]!;
-        p[t * rank + r] = size(call, "alpha") * sum;
+        p[narrowAt(call, t, r)] = size(call, "alpha") * sum;
       }
     }
   },
@@ -107,7 +124,7 @@ export const lowrankGradient: Kernel = {
     for (let k = 0; k < K; k++) {
       for (let r = 0; r < rank; r++) {
         let sum = 0;
-        for (let t = 0; t < N; t++) sum += wide[t * K + k]! * narrow[t * rank + r]!;
+        for (let t = 0; t < N; t++) sum += wide[t * K + k]! * narrow[narrowAt(call, t, r)]!;
         const at = r * gr + k * gk;
         gradient[at] = gradient[at]! + sum;
       }
@@ -115,6 +132,19 @@ export const lowrankGradient: Kernel = {
   },
   cost,
 };
+
+/** Sizes of the narrow tensor, and how many elements it has to have. */
+function narrowSizes(
+  N: number,
+  rank: number,
+  members: Members | undefined,
+): { readonly sizes: { readonly member: number; readonly stride: number }; readonly elements: number } {
+  if (!members) return { sizes: { member: rank, stride: 0 }, elements: N * rank };
+  const { rank: member, stride } = members;
+  if (rank % member !== 0 || stride < N * member)
+    throw new Error(`${rank / member} members of rank ${member} do not lie ${stride} apart`);
+  return { sizes: { member, stride }, elements: (rank / member - 1) * stride + N * member };
+}
 
 function check(label: string, t: Tensor, elements: number): void {
   if (elements > elementCount(t))
@@ -125,7 +155,7 @@ function check(label: string, t: Tensor, elements: number): void {
  * p = alpha * x w^T (rows) or alpha * x w (columns).
  * @param t.x f32 [N, K]
  * @param t.w f32 [rank, K] (rows) or [K, rank] (columns)
- * @param t.p f32 [N, rank], overwritten
+ * @param t.p f32 [N, rank], or a block [N, members.rank] for each member; overwritten
  */
 export function callLowrankDown(
   label: string,
@@ -136,17 +166,19 @@ export function callLowrankDown(
     readonly rank: number;
     readonly alpha: number;
     readonly layout: FactorLayout;
+    readonly members?: Members | undefined;
   },
 ): Call {
-  const { N, K, rank, alpha, layout } = s;
+  const { N, K, rank, alpha, layout, members } = s;
+  const narrow = narrowSizes(N, rank, members);
   check(label, t.x, N * K);
-  check(label, t.p, N * rank);
+  check(label, t.p, narrow.elements);
   check(label, t.w, rank * K);
   return {
     kernel: lowrankDown,
     label,
     tensors: { ...t },
-    sizes: { N, K, rank, alpha },
+    sizes: { N, K, rank, alpha, ...narrow.sizes },
     options: { COLUMNS: layout === "columns" },
   };
 }
@@ -154,23 +186,30 @@ export function callLowrankDown(
 /**
  * gradient += narrow^T wide (rows) or wide^T narrow (columns).
  * @param t.wide f32 [N, K]: x for A, the output's gradient for B
- * @param t.narrow f32 [N, rank], already times the LoRA scaling
+ * @param t.narrow f32 [N, rank], or a block [N, members.rank] for each member; already times the LoRA scaling
  * @param t.gradient f32 [rank, K] (rows) or [K, rank] (columns), added to
  */
 export function callLowrankGradient(
   label: string,
   t: { readonly wide: Tensor; readonly narrow: Tensor; readonly gradient: Tensor },
-  s: { readonly N: number; readonly K: number; readonly rank: number; readonly layout: FactorLayout },
+  s: {
+    readonly N: number;
+    readonly K: number;
+    readonly rank: number;
+    readonly layout: FactorLayout;
+    readonly members?: Members | undefined;
+  },
 ): Call {
-  const { N, K, rank, layout } = s;
+  const { N, K, rank, layout, members } = s;
+  const narrow = narrowSizes(N, rank, members);
   check(label, t.wide, N * K);
-  check(label, t.narrow, N * rank);
+  check(label, t.narrow, narrow.elements);
   check(label, t.gradient, rank * K);
   return {
     kernel: lowrankGradient,
     label,
     tensors: { ...t },
-    sizes: { N, K, rank },
+    sizes: { N, K, rank, ...narrow.sizes },
     options: { COLUMNS: layout === "columns" },
   };
 }

@@ -4,6 +4,15 @@ import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
 
+/** How x lies, and whether rows are read four values at a time. */
+function loads(label: string, { dtype, name }: Tensor, D: number): { X_TYPE: number; QUADS: boolean } {
+  const X_TYPE = ["f32", "bf16", "bfp16"].indexOf(dtype);
+  const QUADS = D % 4 === 0;
+  if (X_TYPE < 0 || (X_TYPE === 2 && !QUADS))
+    throw new Error(`${label}: ${name} is ${dtype}, in rows of ${D}`);
+  return { X_TYPE, QUADS };
+}
+
 export const rmsNormForward: Kernel = {
   name: "rms_norm_forward",
   bindings: { x: "read", weight: "read", y: "write" },
@@ -12,7 +21,7 @@ export const rmsNormForward: Kernel = {
       name: "row",
       file: "rms_norm_forward.wgsl",
       accepts: () => true,
-      defines: () => ({ LANES }),
+      defines: (call) => ({ ...call.options, LANES }),
       grid: (call) => grid1d(size(call, "rows")),
     },
   ],
@@ -33,7 +42,7 @@ export const rmsNormForward: Kernel = {
 };
 
 /**
- * @param t.x [rows, D] f32
+ * @param t.x [rows, D] f32, bf16 or (D a multiple of 4) bfp16
  * @param t.weight [D] f32
  * @param t.y [rows, D] f32, overwritten
  */
@@ -42,7 +51,13 @@ export function callRmsNormForward(
   t: { readonly x: Tensor; readonly weight: Tensor; readonly y: Tensor },
   sizes: { readonly rows: number; readonly D: number; readonly eps: number },
 ): Call {
-  return { kernel: rmsNormForward, label, tensors: { ...t }, sizes, options: {} };
+  return {
+    kernel: rmsNormForward,
+    label,
+    tensors: { ...t },
+    sizes,
+    options: loads(label, t.x, sizes.D),
+  };
 }
 
 function backward(name: string, dxAccess: Access): Kernel {
@@ -94,7 +109,7 @@ export const rmsNormBackwardAdd = backward("rms_norm_backward_add", "update");
 
 /**
  * dx = gradient of x (+ residual).
- * @param t.x [rows, D] f32, what forward read
+ * @param t.x [rows, D] f32, bf16 or bfp16: what forward read
  * @param t.weight [D] f32
  * @param t.dy [rows, D] f32
  * @param t.residual [rows, D] f32, added: the gradient that goes around the norm
@@ -117,6 +132,6 @@ export function callRmsNormBackward(
     label,
     tensors: { ...t },
     sizes,
-    options: { RESIDUAL: t.residual !== undefined, ADD: accumulate },
+    options: { ...loads(label, t.x, sizes.D), RESIDUAL: t.residual !== undefined, ADD: accumulate },
   };
 }

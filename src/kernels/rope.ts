@@ -1,14 +1,52 @@
-/** Rotary position embedding (Su et al. 2021) in Hugging Face's layout, in place. Its inverse is its gradient. */
-import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.js";
-import type { Tensor } from "../program/tensor.js";
+/** Rotary position embedding (Su et al. 2021) in Hugging Face's layout. Its inverse is its gradient. */
+import {
+  bound,
+  grid1d,
+  size,
+  type Call,
+  type Kernel,
+  type NumberArray,
+  type TwinMemory,
+} from "../program/kernel.js";
+import { elementCount, type Tensor } from "../program/tensor.js";
 
 const LANES = 64;
 
-const pairs = (call: Call): number => (size(call, "N") * size(call, "heads") * size(call, "headDim")) / 2;
+interface Heads {
+  readonly N: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+const pairs = (call: Call): number =>
+  (size(call, "N") * (size(call, "heads") + size(call, "kvHeads")) * size(call, "headDim")) / 2;
+
+/** to = from, turned. */
+function turn(
+  memory: TwinMemory,
+  call: Call,
+  heads: number,
+  direction: number,
+  [from, to]: readonly [NumberArray, NumberArray],
+): void {
+  const [positions, table] = [bound(memory, "positions"), bound(memory, "table")];
+  const half = size(call, "headDim") / 2;
+  for (let head = 0; head < size(call, "N") * heads; head++) {
+    for (let i = 0; i < half; i++) {
+      const at = 2 * (positions[Math.floor(head / heads)]! * half + i);
+      const [cos, sin] = [table[at]!, table[at + 1]! * direction];
+      const [a, b] = [head * 2 * half + i, head * 2 * half + half + i];
+      const [x1, x2] = [from[a]!, from[b]!];
+      to[a] = x1 * cos - x2 * sin;
+      to[b] = x2 * cos + x1 * sin;
+    }
+  }
+}
 
 export const rope: Kernel = {
   name: "rope",
-  bindings: { positions: "read", table: "read", x: "update" },
+  bindings: { positions: "read", table: "read", q: "update", k: "update" },
   variants: [
     {
       name: "pair",
@@ -19,40 +57,86 @@ export const rope: Kernel = {
     },
   ],
   twin(memory, call) {
-    const [positions, table, x] = [bound(memory, "positions"), bound(memory, "table"), bound(memory, "x")];
-    const [heads, half] = [size(call, "heads"), size(call, "headDim") / 2];
-    for (let head = 0; head < size(call, "N") * heads; head++) {
-      for (let i = 0; i < half; i++) {
-        const at = 2 * (positions[Math.floor(head / heads)]! * half + i);
-        const cos = table[at]! * size(call, "factor");
-        const sin = table[at + 1]! * size(call, "direction") * size(call, "factor");
-        const [a, b] = [head * 2 * half + i, head * 2 * half + half + i];
-        const [x1, x2] = [x[a]!, x[b]!];
-        x[a] = x1 * cos - x2 * sin;
-        x[b] = x2 * cos + x1 * sin;
-      }
-    }
+    const [q, k] = [bound(memory, "q"), bound(memory, "k")];
+    const direction = size(call, "direction");
+    turn(memory, call, size(call, "heads"), direction, [q, q]);
+    turn(memory, call, size(call, "kvHeads"), direction, [k, k]);
   },
   cost: (call) => ({ flops: 6 * pairs(call), bytes: 16 * pairs(call) }),
 };
 
+/** Lanes of `attention_store`: eight values each. */
+const eights = (call: Call): number =>
+  (size(call, "N") * (size(call, "heads") + 2 * size(call, "kvHeads")) * size(call, "headDim")) / 8;
+
+export const attentionStore: Kernel = {
+  name: "attention_store",
+  bindings: {
+    positions: "read",
+    table: "read",
+    q: "read",
+    k: "read",
+    v: "read",
+    q_stored: "write",
+    k_stored: "write",
+    v_stored: "write",
+  },
+  variants: [
+    {
+      name: "block",
+      file: "attention_store.wgsl",
+      accepts: () => true,
+      defines: () => ({ LANES }),
+      grid: (call) => grid1d(Math.ceil(eights(call) / LANES)),
+    },
+  ],
+  twin(memory, call) {
+    for (const [name, heads] of [["q", size(call, "heads")] as const, ["k", size(call, "kvHeads")] as const])
+      turn(memory, call, heads, 1, [bound(memory, name), bound(memory, `${name}_stored`)]);
+    const count = size(call, "N") * size(call, "kvHeads") * size(call, "headDim");
+    bound(memory, "v_stored").set(bound(memory, "v").subarray(0, count));
+  },
+  cost: (call) => ({ flops: 24 * eights(call), bytes: 48 * eights(call) }),
+};
+
+interface Turning {
+  /** f32 [positions, headDim / 2, 2] cos, sin */
+  readonly table: Tensor;
+  /** u32 [N] */
+  readonly positions: Tensor;
+}
+
 /**
- * @param t.x f32 [N, heads * headDim], turned in place
- * @param t.table f32 [positions, headDim / 2, 2] cos, sin
- * @param t.positions u32 [N]
+ * Turns queries and keys in place.
+ * @param t.q f32 [N, heads * headDim]
+ * @param t.k f32 [N, kvHeads * headDim]
  * @param s.direction 1 turns, -1 turns back (the gradient)
- * @param s.factor multiplies the result
  */
 export function callRope(
   label: string,
-  t: { readonly x: Tensor; readonly table: Tensor; readonly positions: Tensor },
-  s: {
-    readonly N: number;
-    readonly heads: number;
-    readonly headDim: number;
-    readonly direction: 1 | -1;
-    readonly factor: number;
-  },
+  t: Turning & { readonly q: Tensor; readonly k: Tensor },
+  s: Heads & { readonly direction: 1 | -1 },
 ): Call {
-  return { kernel: rope, label, tensors: { ...t }, sizes: s, options: {} };
+  return { kernel: rope, label, tensors: { ...t }, sizes: { ...s }, options: {} };
+}
+
+/**
+ * Queries and keys turned, values as they are, packed.
+ * @param t.q f32 [N, heads * headDim]; t.k and t.v f32 [N, kvHeads * headDim]
+ * @param t.q_stored, t.k_stored, t.v_stored bfp16 of the same shapes, overwritten
+ * @param s.headDim a multiple of 8: a block is turned with another
+ */
+export function callAttentionStore(
+  label: string,
+  t: Turning & Readonly<Record<"q" | "k" | "v" | "q_stored" | "k_stored" | "v_stored", Tensor>>,
+  s: Heads,
+): Call {
+  const { N, heads, kvHeads, headDim } = s;
+  const fits =
+    headDim % 8 === 0 &&
+    [t.q_stored, t.k_stored, t.v_stored].every(({ dtype }) => dtype === "bfp16") &&
+    elementCount(t.q_stored) >= N * heads * headDim &&
+    [t.k_stored, t.v_stored].every((x) => elementCount(x) >= N * kvHeads * headDim);
+  if (!fits) throw new Error(`${label}: cannot store ${N} tokens of heads of ${headDim}`);
+  return { kernel: attentionStore, label, tensors: { ...t }, sizes: { ...s }, options: {} };
 }

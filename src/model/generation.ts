@@ -128,10 +128,13 @@ function layerCalls(
     );
     [q, k] = [q2, k2];
   }
-  const turn = { N, headDim: arch.headDim, direction: 1 as const, factor: 1 };
+  const { heads, kvHeads, headDim } = arch;
   calls.push(
-    callRope(`${label} rope q`, { x: q, table, positions: g.positions }, { ...turn, heads: arch.heads }),
-    callRope(`${label} rope k`, { x: k, table, positions: g.positions }, { ...turn, heads: arch.kvHeads }),
+    callRope(
+      `${label} rope`,
+      { q, k, table, positions: g.positions },
+      { N, heads, kvHeads, headDim, direction: 1 },
+    ),
     callCopyRows(`${label} k cache`, { x: k, y: kCache }, { N, width: KV, row }),
   );
   const [o, lse] = [work("o", Q), work("lse", arch.heads)];

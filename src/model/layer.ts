@@ -1,5 +1,15 @@
 /** What forward and backward of a decoder layer share: its activations, which of them are kept, RoPE and attention sizes. */
-import { lowrankCalls, productCall, rowNormCalls, type Linear } from "../adapter/linear.js";
+import { lowrankCalls, productCall, type Linear } from "../adapter/linear.js";
+import { rowNormCalls } from "../adapter/row_norms.js";
+import {
+  memberRows,
+  sharedDownCall,
+  sharedGradientCall,
+  sharedInput,
+  sharedRows,
+  type SharedInput,
+  type SharedRows,
+} from "../adapter/shared_input.js";
 import { callRope } from "../kernels/rope.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
@@ -42,6 +52,21 @@ const isWhole = (a: Activation, pass: Pass): boolean =>
   a === "v" ||
   (pass === "again" && (a === "q_raw" || a === "k_raw" || /^[qkv]_proj\.p$/.test(a)));
 
+/** Modules that read the same rows. */
+export const ATTENTION_INPUTS: readonly Role[] = ["q_proj", "k_proj", "v_proj"];
+export const MLP_INPUTS: readonly Role[] = ["gate_proj", "up_proj"];
+
+interface RoleGroup {
+  /** Those with adapters. */
+  readonly roles: readonly [Role, ...Role[]];
+  readonly shared: SharedInput;
+}
+
+interface GroupGradients {
+  rows(role: Role): Tensor | undefined;
+  readonly calls: readonly Call[];
+}
+
 /** One pass over a layer: names its activations and collects calls. */
 export class LayerWalk {
   readonly ctx: StreamContext;
@@ -49,12 +74,18 @@ export class LayerWalk {
   readonly pass: Pass;
   readonly kept: Kept;
   readonly calls: Call[] = [];
+  readonly #groups: readonly RoleGroup[];
 
   constructor(ctx: StreamContext, w: LayerTensors, pass: Pass, kept: Kept) {
     this.ctx = ctx;
     this.w = w;
     this.pass = pass;
     this.kept = kept;
+    this.#groups = [ATTENTION_INPUTS, MLP_INPUTS].flatMap((sharing) => {
+      const [first, ...others] = sharing.filter((role) => w.linears[role].adapter);
+      const shared = sharedInput(sharing.map((role) => w.linears[role]));
+      return first && shared ? [{ roles: [first, ...others] as const, shared }] : [];
+    });
   }
 
   /** Does something for each chunk in turn; calls that it adds are the chunk's. */
@@ -102,13 +133,59 @@ export class LayerWalk {
     if (this.pass === "forward" || !this.kept(name)) this.calls.push(...calls);
   }
 
+  /** The modules that share their input with this one, where they can be taken as one. */
+  group(role: Role): RoleGroup | undefined {
+    return this.#groups.find(({ roles }) => roles.includes(role));
+  }
+
   p(role: Role, c: Chunk): Tensor | undefined {
+    const group = this.group(role);
+    if (group) {
+      const { p, first } = this.#groupP(group, c);
+      return memberRows(p, group.shared, this.w.linears[role].path, { first, count: c.rows });
+    }
     const rank = this.w.linears[role].adapter?.rank;
     return rank === undefined ? undefined : this.rows(`${role}.p`, rank, c);
   }
 
+  /** p of a group, and its row at which the chunk starts. */
+  #groupP({ roles, shared }: RoleGroup, c: Chunk): { readonly p: SharedRows; readonly first: number } {
+    const [role] = roles;
+    const name: Activation = `${role}.p`;
+    const base = roles.join(", ");
+    if (!this.kept(name) && !isWhole(name, this.pass))
+      return { p: sharedRows(`${this.label}[${c.first}].${base}.p ${this.pass}`, c.rows, shared), first: 0 };
+    const again = this.pass === "again" && !this.kept(name) ? " again" : "";
+    return { p: sharedRows(`${this.label}.${base}.p${again}`, this.ctx.capacity, shared), first: c.first };
+  }
+
+  /** p of a module: that of a group is made with its first one's. */
   lowrank(role: Role, x: Tensor, c: Chunk): void {
-    this.make(`${role}.p`, ...lowrankCalls(this.w.linears[role], x, this.p(role, c), c.N));
+    const group = this.group(role);
+    if (!group) {
+      this.make(`${role}.p`, ...lowrankCalls(this.w.linears[role], x, this.p(role, c), c.N));
+    } else if (group.roles[0] === role) {
+      const { p, first } = this.#groupP(group, c);
+      this.make(`${role}.p`, sharedDownCall(group.shared, x, p, { N: c.N, first }));
+    }
+  }
+
+  /**
+   * Where backward of grouped modules has e B: rows for each of them, and the call that makes the gradients of A when all
+   * are there. Nothing for modules that are none.
+   */
+  gradients(sharing: readonly Role[], x: Tensor, c: Chunk): GroupGradients {
+    const group = this.#groups.find(({ roles }) => sharing.includes(roles[0]));
+    if (!group) return { rows: () => undefined, calls: [] };
+    const { roles, shared } = group;
+    const q = sharedRows(`${this.label}[${c.first}].${roles.join(", ")}.q`, c.rows, shared);
+    return {
+      rows: (member) =>
+        roles.includes(member)
+          ? memberRows(q, shared, this.w.linears[member].path, { first: 0, count: c.rows })
+          : undefined,
+      calls: [sharedGradientCall(shared, x, q, c.N)],
+    };
   }
 
   /** y = the module's output (+ residual). */
@@ -122,11 +199,20 @@ export class LayerWalk {
     this.make(name, this.product(role, x, y, c, residual));
   }
 
-  /** RoPE over the heads of the rows of a chunk, in place. */
-  rope(what: string, x: Tensor, heads: number, c: Chunk, direction: 1 | -1 = 1, factor = 1): Call {
-    const s = { N: c.N, heads, headDim: this.ctx.arch.headDim, direction, factor };
-    const positions = chunkRows(this.ctx.positions, c);
-    return callRope(`${this.label} rope ${what}`, { x, table: this.ctx.ropeTable, positions }, s);
+  /** RoPE over the heads of the rows of a chunk, in place; -1 turns back. */
+  rope(what: string, q: Tensor, k: Tensor, c: Chunk, direction: 1 | -1): Call {
+    const sizes = { ...this.heads, N: c.N, direction };
+    return callRope(`${this.label} rope ${what}`, { q, k, ...this.turning(c) }, sizes);
+  }
+
+  /** By how much each token of a chunk is turned. */
+  turning(c: Chunk): { readonly table: Tensor; readonly positions: Tensor } {
+    return { table: this.ctx.ropeTable, positions: chunkRows(this.ctx.positions, c) };
+  }
+
+  get heads(): { readonly heads: number; readonly kvHeads: number; readonly headDim: number } {
+    const { heads, kvHeads, headDim } = this.ctx.arch;
+    return { heads, kvHeads, headDim };
   }
 }
 
@@ -134,7 +220,7 @@ export const isDora = (l: Linear): boolean => l.adapter?.parameters.magnitude !=
 
 /** Row norms of the whole layer, before its first use after an update. */
 export const layerRowNorms = (w: LayerTensors): readonly Call[] =>
-  Object.values(w.linears).flatMap((l) => rowNormCalls(l));
+  rowNormCalls(Object.values(w.linears), `layers.${w.layer} row norms`);
 
 /** [D, F, heads * headDim, kvHeads * headDim] */
 export function widths(ctx: StreamContext): readonly [number, number, number, number] {

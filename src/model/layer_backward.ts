@@ -2,16 +2,23 @@
  * Backward of one decoder layer as program fragments: what forward did not keep is computed again, chunk by chunk, and
  * the gradient of the stream is turned from that of the output into that of the input in place.
  */
-import { backwardCalls, factorCalls, magnitudeCalls } from "../adapter/linear.js";
+import { backwardCalls, factorCalls, magnitudeCalls, type BackwardTensors } from "../adapter/linear.js";
 import { callAttentionBackwardKv, callAttentionBackwardQ, callAttentionDelta } from "../kernels/attention.js";
-import { callConvertRows } from "../kernels/convert_rows.js";
 import { callRmsNormBackward } from "../kernels/rms_norm.js";
 import { callSwigluBackward } from "../kernels/swiglu.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
-import { attentionSizes, isDora, LayerWalk, widths, type Kept } from "./layer.js";
+import {
+  ATTENTION_INPUTS,
+  attentionSizes,
+  isDora,
+  LayerWalk,
+  MLP_INPUTS,
+  widths,
+  type Kept,
+} from "./layer.js";
 import { attentionInputs, inputNorm, lowerHalf, type LowerHalf } from "./layer_forward.js";
-import { chunkRows, f32Rows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
+import { chunkRows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
 
 interface WholeGradients {
@@ -48,7 +55,7 @@ export function layerBackward(
     statistics: whole("statistics", 2 * arch.heads),
   };
   walk.calls.push(...checkpoints.fetch(w.layer));
-  if (!kept("q")) attentionInputs(walk, (c) => checkpoints.rows(w.layer, c, "for attention"));
+  if (!kept("q")) attentionInputs(walk, (c) => checkpoints.stored(w.layer, c));
   walk.chunks((c) => lowerHalfBackward(walk, checkpoints, gradient, g, c));
   walk.calls.push(
     callAttentionBackwardKv(
@@ -111,6 +118,7 @@ function lowerHalfBackward(
   const dOStored = chunkRows(g.dO, c);
   const dO = dOStored.dtype === "f32" ? dOStored : walk.work("d_o f32", Q, c);
   const out = outputOfAttention(walk, checkpoints, a, c);
+  const mlp = walk.gradients(MLP_INPUTS, a.h2, c);
   calls.push(
     callSwigluBackward(
       `${label} swiglu`,
@@ -118,14 +126,19 @@ function lowerHalfBackward(
       { count: c.N * F },
     ),
     // Both magnitudes first: gate and up are spent when the products need room.
-    ...magnitudeCalls(gate_proj, { y: a.gate, dy: dGate, spent: "dy" }, s),
-    ...magnitudeCalls(up_proj, { y: a.up, dy: dAct, spent: "dy" }, s),
-    ...factorCalls(gate_proj, { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 }, s),
+    ...magnitudeCalls(gate_proj, { p: walk.p("gate_proj", c), y: a.gate, dy: dGate, spent: "dy" }, s),
+    ...magnitudeCalls(up_proj, { p: walk.p("up_proj", c), y: a.up, dy: dAct, spent: "dy" }, s),
+    ...factorCalls(
+      gate_proj,
+      { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 },
+      { ...s, q: mlp.rows("gate_proj") },
+    ),
     ...factorCalls(
       up_proj,
       { x: a.h2, p: walk.p("up_proj", c), e: dAct, dx: dH2 },
-      { ...s, accumulate: true },
+      { ...s, q: mlp.rows("up_proj"), accumulate: true },
     ),
+    ...mlp.calls,
     callRmsNormBackward(
       `${label} post norm`,
       { x: a.mid, weight: w.postNorm, dy: dH2, dx: d },
@@ -146,12 +159,16 @@ function lowerHalfBackward(
     ),
     callAttentionDelta(
       `${label} attention`,
-      { o: a.o, d_o: dO, lse: a.lse, statistics: chunkRows(g.statistics, c) },
+      {
+        o: a.o,
+        d_o: dO,
+        lse: a.lse,
+        statistics: chunkRows(g.statistics, c),
+        ...(dO !== dOStored && { d_o_stored: dOStored }),
+      },
       { N: c.N, heads: arch.heads, headDim: arch.headDim },
     ),
   );
-  if (dO !== dOStored)
-    calls.push(callConvertRows(`${label} d_o stored`, { x: dO, y: dOStored }, { N: c.N, width: Q }));
 }
 
 /** What o_proj's magnitude learns from, made as late as possible: all of it is as wide as the stream. */
@@ -200,71 +217,53 @@ function upperHalfBackward(
       },
       { ...attentionSizes(ctx, w), N: c.N, queryRow: c.first },
     ),
-    walk.rope("dq", dQ, arch.heads, c, -1),
-    walk.rope("dk", dK, arch.kvHeads, c, -1),
+    walk.rope("dq, dk", dQ, dK, c, -1),
   );
-  const dRaw = (
+  /** The gradient before RoPE and norm, and the product's output as the magnitude wants it. */
+  const raw = (
     what: "q" | "k",
     dy: Tensor,
     heads: number,
     norm: Tensor | undefined,
-  ): readonly [Tensor, Tensor] => {
+  ): Pick<BackwardTensors, "dy" | "y" | "turned"> => {
     const width = heads * arch.headDim;
     if (!norm) {
-      return [dy, isDora(w.linears[`${what}_proj`]) ? unturned(walk, what, width, heads, c) : dy];
+      const factor = 1 / (ctx.ropeScale * ctx.ropeScale);
+      const turned = { ...walk.turning(c), headDim: arch.headDim, factor };
+      return { dy, y: walk.rows(what, width, c, storage.attention), turned };
     }
     const stored = walk.rows(`${what}_raw`, width, c, storage.attention);
-    const [x, unpacking] = f32Rows(`${label}[${c.first}].${what}_raw`, stored, c.N);
     const dx = walk.work(`d_${what}_raw`, width, c);
     const sizes = { rows: c.N * heads, D: arch.headDim, eps: arch.normEps };
-    calls.push(
-      ...unpacking,
-      callRmsNormBackward(`${label} ${what} norm`, { x, weight: norm, dy, dx }, sizes),
-    );
-    return [dx, x];
+    calls.push(callRmsNormBackward(`${label} ${what} norm`, { x: stored, weight: norm, dy, dx }, sizes));
+    return { dy: dx, y: stored };
   };
-  // The input is unpacked anew at the end, and every product's output right before it is needed: fewer rows at a time.
-  const [x, inputs] = checkpoints.rows(w.layer, c, "for the products");
-  calls.push(...inputs);
+  const x = checkpoints.stored(w.layer, c);
   const h = inputNorm(walk, x, c, "for backward");
   const dH = walk.work("d_h", D, c);
   const into = needsInput ? { dx: dH } : {};
   const s = { N: c.N, capacity: c.rows, name: `[${c.first}]`, half: ctx.storage.halfProducts };
   const more = { ...s, accumulate: true };
-  const [dQRaw, qRaw] = dRaw("q", dQ, arch.heads, w.qNorm);
+  const group = walk.gradients(ATTENTION_INPUTS, h, c);
+  const factors = (role: "q_proj" | "k_proj" | "v_proj") => ({
+    x: h,
+    p: walk.p(role, c),
+    spent: "dy" as const,
+    ...into,
+  });
+  const ofQ = raw("q", dQ, arch.heads, w.qNorm);
+  calls.push(...backwardCalls(q_proj, { ...factors("q_proj"), ...ofQ }, { ...s, q: group.rows("q_proj") }));
+  const ofK = raw("k", dK, arch.kvHeads, w.kNorm);
   calls.push(
-    ...backwardCalls(q_proj, { x: h, p: walk.p("q_proj", c), y: qRaw, dy: dQRaw, spent: "dy", ...into }, s),
+    ...backwardCalls(k_proj, { ...factors("k_proj"), ...ofK }, { ...more, q: group.rows("k_proj") }),
   );
-  const [dKRaw, kRaw] = dRaw("k", dK, arch.kvHeads, w.kNorm);
+  const ofV = { y: walk.rows("v", KV, c, storage.attention), dy: dV };
   calls.push(
-    ...backwardCalls(
-      k_proj,
-      { x: h, p: walk.p("k_proj", c), y: kRaw, dy: dKRaw, spent: "dy", ...into },
-      more,
-    ),
-  );
-  const [v, unpacking] = isDora(v_proj)
-    ? f32Rows(`${label}[${c.first}].v`, walk.rows("v", KV, c, storage.attention), c.N)
-    : [dV, []];
-  calls.push(
-    ...unpacking,
-    ...backwardCalls(v_proj, { x: h, p: walk.p("v_proj", c), y: v, dy: dV, spent: "dy", ...into }, more),
+    ...backwardCalls(v_proj, { ...factors("v_proj"), ...ofV }, { ...more, q: group.rows("v_proj") }),
+    ...group.calls,
   );
   if (!needsInput) return;
-  const [again, unpackingAgain] = checkpoints.rows(w.layer, c, "for the input norm");
   const sizes = { rows: c.N, D, eps: arch.normEps, accumulate: true };
-  const t = { x: again, weight: w.inputNorm, dy: dH, dx: chunkRows(gradient, c) };
-  calls.push(...unpackingAgain, callRmsNormBackward(`${label} input norm`, t, sizes));
-}
-
-/** The magnitude's gradient wants the product before RoPE: turned back, in a copy, since other chunks still read the keys. */
-function unturned(walk: LayerWalk, what: "q" | "k", width: number, heads: number, c: Chunk): Tensor {
-  const { ctx, label, calls } = walk;
-  const stored = walk.rows(what, width, c, ctx.storage.attention);
-  const raw = walk.work(`${what} before rope`, width, c);
-  calls.push(
-    callConvertRows(`${label} ${what} before rope`, { x: stored, y: raw }, { N: c.N, width }),
-    walk.rope(`${what} undone`, raw, heads, c, -1, 1 / (ctx.ropeScale * ctx.ropeScale)),
-  );
-  return raw;
+  const t = { x, weight: w.inputNorm, dy: dH, dx: chunkRows(gradient, c) };
+  calls.push(callRmsNormBackward(`${label} input norm`, t, sizes));
 }

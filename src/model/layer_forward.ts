@@ -2,6 +2,7 @@
 import { callAttentionForward } from "../kernels/attention.js";
 import { callConvertRows } from "../kernels/convert_rows.js";
 import { callRmsNormForward } from "../kernels/rms_norm.js";
+import { callAttentionStore } from "../kernels/rope.js";
 import { callSwigluForward } from "../kernels/swiglu.js";
 import type { Call } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
@@ -9,8 +10,8 @@ import { attentionSizes, LayerWalk, widths, type Kept } from "./layer.js";
 import { chunkRows, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
 
-/** The rows of a layer's input in f32, and the calls that make them. */
-export type InputRows = (chunk: Chunk) => readonly [Tensor, readonly Call[]];
+/** The rows of a layer's input, as they are stored. */
+export type InputRows = (chunk: Chunk) => Tensor;
 
 /**
  * Forward of a layer, x -> next.
@@ -25,7 +26,7 @@ export function layerForward(
   kept: Kept,
 ): readonly Call[] {
   const walk = new LayerWalk(ctx, w, "forward", kept);
-  attentionInputs(walk, (c) => [chunkRows(x, c), []]);
+  attentionInputs(walk, (c) => chunkRows(x, c));
   walk.chunks((c) => {
     const { mid, act } = lowerHalf(walk, chunkRows(x, c), c);
     walk.calls.push(walk.product("down_proj", act, chunkRows(next, c), c, mid));
@@ -43,32 +44,39 @@ export function inputNorm(walk: LayerWalk, x: Tensor, c: Chunk, use: string): Te
   return h;
 }
 
-/** q, k and v of all chunks: what attention reads. */
+/** q, k and v of all chunks, as attention reads them. They are kept together or not at all. */
 export function attentionInputs(walk: LayerWalk, input: InputRows): void {
   const { arch, storage } = walk.ctx;
   const [, , Q, KV] = widths(walk.ctx);
   walk.chunks((c) => {
-    const [x, calls] = input(c);
-    walk.calls.push(...calls);
-    const h = inputNorm(walk, x, c, walk.pass);
-    turned(walk, "q", h, Q, arch.heads, walk.w.qNorm, c);
-    turned(walk, "k", h, KV, arch.kvHeads, walk.w.kNorm, c);
-    const v = walk.rows("v", KV, c, storage.attention);
+    const h = inputNorm(walk, input(c), c, walk.pass);
+    const q = unturned(walk, "q", h, Q, arch.heads, walk.w.qNorm, c);
+    const k = unturned(walk, "k", h, KV, arch.kvHeads, walk.w.kNorm, c);
     if (storage.attention === "f32") {
-      walk.linear("v_proj", "v", h, v, c);
-    } else {
-      const made = walk.work("v f32", KV, c);
-      walk.linear("v_proj", "v", h, made, c);
-      walk.make("v", convert(walk, "v", made, v, c));
+      walk.linear("v_proj", "v", h, walk.rows("v", KV, c), c);
+      walk.make("q", walk.rope("q, k", q, k, c, 1));
+      return;
     }
+    const v = walk.work("v f32", KV, c);
+    walk.linear("v_proj", "v", h, v, c);
+    const stored = {
+      q_stored: walk.rows("q", Q, c, storage.attention),
+      k_stored: walk.rows("k", KV, c, storage.attention),
+      v_stored: walk.rows("v", KV, c, storage.attention),
+    };
+    walk.make(
+      "q",
+      callAttentionStore(
+        `${walk.label} q, k, v stored`,
+        { q, k, v, ...stored, ...walk.turning(c) },
+        { ...walk.heads, N: c.N },
+      ),
+    );
   });
 }
 
-const convert = (walk: LayerWalk, what: string, x: Tensor, y: Tensor, c: Chunk): Call =>
-  callConvertRows(`${walk.label} ${what} stored`, { x, y }, { N: c.N, width: x.shape[1] ?? 0 });
-
-/** q or k: product, norm where the model has one, RoPE; stored as attention wants it. */
-function turned(
+/** q or k in f32 before RoPE: product, and norm where the model has one. */
+function unturned(
   walk: LayerWalk,
   what: "q" | "k",
   h: Tensor,
@@ -76,31 +84,27 @@ function turned(
   heads: number,
   norm: Tensor | undefined,
   c: Chunk,
-): void {
+): Tensor {
   const { arch, storage } = walk.ctx;
-  const stored = walk.rows(what, width, c, storage.attention);
   const isPlain = storage.attention === "f32";
+  const made = isPlain ? walk.rows(what, width, c) : walk.work(`${what} f32`, width, c);
   const role = `${what}_proj` as const;
   if (!norm) {
-    const made = isPlain ? stored : walk.work(`${what} f32`, width, c);
     walk.linear(role, what, h, made, c);
-    walk.make(what, walk.rope(what, made, heads, c));
-    if (!isPlain) walk.make(what, convert(walk, what, made, stored, c));
-    return;
+    return made;
   }
   const raw = `${what}_raw` as const;
   const kept = walk.rows(raw, width, c, storage.attention);
-  const made = kept.dtype === "f32" ? kept : walk.work(`${raw} f32`, width, c);
-  walk.linear(role, raw, h, made, c);
-  if (kept !== made) walk.make(raw, convert(walk, raw, made, kept, c));
-  const normed = isPlain ? stored : walk.work(`${what} f32`, width, c);
+  const product = kept.dtype === "f32" ? kept : walk.work(`${raw} f32`, width, c);
+  walk.linear(role, raw, h, product, c);
+  if (kept !== product) {
+    const t = { x: product, y: kept };
+    walk.make(raw, callConvertRows(`${walk.label} ${raw} stored`, t, { N: c.N, width }));
+  }
   const sizes = { rows: c.N * heads, D: arch.headDim, eps: arch.normEps };
-  walk.make(
-    what,
-    callRmsNormForward(`${walk.label} ${what} norm`, { x: made, weight: norm, y: normed }, sizes),
-    walk.rope(what, normed, heads, c),
-  );
-  if (!isPlain) walk.make(what, convert(walk, what, normed, stored, c));
+  const t = { x: product, weight: norm, y: made };
+  walk.make(what, callRmsNormForward(`${walk.label} ${what} norm`, t, sizes));
+  return made;
 }
 
 export interface LowerHalf {

@@ -101,6 +101,8 @@ export interface Checkpoints {
   fetch(layer: number): readonly Call[];
   /** The input's rows of a chunk in f32. `use` tells places apart that unpack it anew. */
   rows(layer: number, chunk: Chunk, use: string): readonly [Tensor, readonly Call[]];
+  /** The input's rows of a chunk as they are stored. */
+  stored(layer: number, chunk: Chunk): Tensor;
   /** The rows that forward added a residual to, bit for bit; nothing where they were rounded. */
   exact(layer: number, chunk: Chunk): Tensor | undefined;
 }
@@ -119,6 +121,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
       save: () => [],
       fetch: () => [],
       rows: (layer, chunk) => [chunkRows(input(layer), chunk), []],
+      stored: (layer, chunk) => chunkRows(input(layer), chunk),
       exact: (layer, chunk) => chunkRows(input(layer), chunk),
     };
   }
@@ -140,6 +143,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
       fetch: () => [],
       rows: (layer, chunk, use) =>
         f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(input(layer), chunk), chunk.N),
+      stored: (layer, chunk) => chunkRows(input(layer), chunk),
       exact: () => undefined,
     };
   }
@@ -159,6 +163,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
     ],
     rows: (layer, chunk, use) =>
       f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(fetched(layer), chunk), chunk.N),
+    stored: (layer, chunk) => chunkRows(fetched(layer), chunk),
     // The input of the layer above is still here, and the decoder's output never left.
     exact: (layer, chunk) =>
       checkpoint === "f32" ? chunkRows(layer === layers ? stream : fetched(layer), chunk) : undefined,

@@ -101,14 +101,27 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
   const sharesHead = arch.tied && head.format !== "nf4" && head.format !== "int8";
   const ring = residentLayers < arch.layers ? ringFor(arch, storage) : undefined;
   const rowSquares = storage.hostSquares ? waitingSquares(arch, storage) : undefined;
-  const resident = rowSquares ? { ...RESIDENT, squares: inOrder(rowSquares) } : RESIDENT;
+  const waiting = rowSquares && inOrder(rowSquares);
+  const resident = (layer: number): Placing => {
+    const inArena = (name: string, bytesOf: (m: LinearModule) => Tensor): ((t: Tensor) => Tensor) => {
+      const own = layerModules(arch, layer).filter((m) => hasMagnitude(storage, m));
+      return inArenaOf(`${name}.${layer}`, sum(own.map((m) => alignedBytes(bytesOf(m)))));
+    };
+    const squares = waiting ?? inArena("row squares", squaresOf);
+    return { ...RESIDENT, squares, scales: inArena("scales", scalesOf) };
+  };
   return {
     arch,
     embedding: storage.hostEmbedding ? [] : embedding,
     head: sharesHead ? embedding : headParts(arch, head, maxBindingBytes),
     finalNorm: tensor("model.norm.weight", [arch.hidden], "f32", "weight"),
     layers: Array.from({ length: arch.layers }, (_, layer) =>
-      layerTensors(arch, storage, layer, ring && layer >= ring.firstLayer ? streamed(layer, ring) : resident),
+      layerTensors(
+        arch,
+        storage,
+        layer,
+        ring && layer >= ring.firstLayer ? streamed(layer, ring) : resident(layer),
+      ),
     ),
     ropeTable: tensor("rope table", [storage.positions, arch.headDim / 2, 2], "f32", "weight"),
     ring,
@@ -129,6 +142,9 @@ function waitingSquares(arch: Architecture, storage: ModelStorage): Tensor | und
 
 const squaresOf = (m: LinearModule): Tensor => tensor(`${m.path}.row_squares`, [m.out], "f32", "row_norm");
 
+const scalesOf = (m: LinearModule): Tensor =>
+  tensor(`${m.path}.scale_bias`, [m.out, m.bias ? 2 : 1], "f32", "row_norm");
+
 /** Parts of a tensor, one after the other. */
 function inOrder(base: Tensor): (t: Tensor) => Tensor {
   let at = 0;
@@ -138,6 +154,18 @@ function inOrder(base: Tensor): (t: Tensor) => Tensor {
     return { ...t, kind: base.kind, view: { base, offsetBytes } };
   };
 }
+
+/** Tensors of a layer in a buffer of their own, one after the other: one call for all modules binds it. */
+function inArenaOf(name: string, bytes: number): (t: Tensor) => Tensor {
+  let at = 0;
+  return (t) => {
+    const offsetBytes = at;
+    at += alignedBytes(t);
+    return { ...t, arena: { name, bytes, offsetBytes } };
+  };
+}
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 function layerTensors(
   arch: Architecture,
@@ -302,14 +330,12 @@ function linearWeight(m: LinearModule, how: LinearFormat, place: Placing): Linea
 function linearTensors(m: LinearModule, storage: ModelStorage, place: Placing): Linear {
   const adapter = storage.adapter?.modules.get(m.path);
   const isDora = hasMagnitude(storage, m);
-  const scaleBias = (kind: "row_norm" | "weight"): Tensor =>
-    tensor(`${m.path}.scale_bias`, [m.out, m.bias ? 2 : 1], "f32", kind);
   return {
     path: m.path,
     weight: linearWeight(m, storage.linear(m), place),
     ...(adapter && { adapter: place.adapter(adapter) }),
-    ...(isDora && { scaleBias: place.scales(scaleBias("row_norm")) }),
-    ...(!isDora && m.bias && { scaleBias: place.frozen(scaleBias("weight")) }),
+    ...(isDora && { scaleBias: place.scales(scalesOf(m)) }),
+    ...(!isDora && m.bias && { scaleBias: place.frozen({ ...scalesOf(m), kind: "weight" }) }),
     ...(isDora && { rowSquares: place.squares(squaresOf(m)) }),
   };
 }

@@ -4,13 +4,14 @@
  */
 import { OutOfGpuMemoryError } from "../gpu/errors.js";
 import type { Gpu } from "../gpu/device.js";
-import { Pipelines, type CompiledKernel } from "../gpu/pipelines.js";
+import { Pipelines } from "../gpu/pipelines.js";
 import { Downloader } from "../gpu/download.js";
 import { readThrough, Uploader } from "../gpu/upload.js";
 import { restfully } from "../gpu/wait.js";
-import { size, type Call, type Defines, type Program, type Variant } from "./kernel.js";
+import { size, type Call, type Program, type Variant } from "./kernel.js";
 import { placeOf, READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
 import type { Profiler } from "./profiler.js";
+import { recordingOf, Step, type Bound, type Recording } from "./recording.js";
 import { tensorBytes, type Tensor } from "./tensor.js";
 import { DOWNLOAD_LABELS, type HostStore } from "./transfer.js";
 import { uniformBytes } from "./uniforms.js";
@@ -25,29 +26,16 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface Bound {
-  readonly variant: Variant;
-  readonly defines: Defines;
-  readonly kernel: CompiledKernel;
-  readonly group: GPUBindGroup;
-}
-
-/** What a call's sizes come to, computed once for a program. */
-interface Dispatch {
-  readonly grid: readonly [number, number, number];
-  readonly flops: number;
-}
-
 interface Loaded {
   readonly capacity: Program;
   /** One for each call; none for transfers. */
   readonly bound: readonly (Bound | undefined)[];
   /** Each call's place in the uniform buffer. */
   readonly uniforms: readonly number[];
-  /** The program object whose sizes are in the uniform buffer now. */
-  current?: Program;
-  /** Of `current`, one for each call; none for transfers. */
-  dispatches: readonly (Dispatch | undefined)[];
+  /** Of the program objects that have run: one for each token count. */
+  readonly recordings: WeakMap<Program, Recording>;
+  /** Whose sizes are in the uniform buffer now. */
+  current?: Recording;
 }
 
 /** A submit stays near this many milliseconds, so that no driver's watchdog fires. */
@@ -122,7 +110,7 @@ export class Executor {
             : await this.#bindChosen(capacity.name, call, choose, uniforms[i] ?? 0),
         ),
       );
-      this.#programs.set(capacity.name, { capacity, bound, uniforms, dispatches: [] });
+      this.#programs.set(capacity.name, { capacity, bound, uniforms, recordings: new WeakMap() });
     }
   }
 
@@ -209,52 +197,56 @@ export class Executor {
     const { profiler } = this;
     const { signal } = options;
     const loaded = this.#loaded(program.name);
-    if (loaded.current !== program) this.#writeUniforms(loaded, program);
+    const { bound } = loaded;
+    const { steps, grids, flops } = this.#recording(loaded, program);
     let encoder: GPUCommandEncoder | undefined;
     let pass: GPUComputePassEncoder | undefined;
-    let flops = 0;
-    for (const [i, call] of program.calls.entries()) {
+    let pipeline: GPUComputePipeline | undefined;
+    let recorded = 0;
+    for (let i = 0; i < steps.length; i++) {
       if (signal?.aborted) {
         await this.#arrived();
         signal.throwIfAborted();
       }
-      if (call.onlyAfterUpdate && !options.afterUpdate) continue;
-      const bound = loaded.bound[i];
-      const dispatch = loaded.dispatches[i];
-      if (!bound || !dispatch) {
+      const step = steps[i];
+      if (step === Step.skip || (step === Step.dispatchAfterUpdate && !options.afterUpdate)) continue;
+      if (step === Step.transfer) {
         pass?.end();
-        if (encoder) await this.#submit(encoder, flops);
+        if (encoder) await this.#submit(encoder, recorded);
         encoder = pass = undefined;
-        flops = 0;
+        recorded = 0;
+        const call = program.calls[i] as Call;
         await (profiler
           ? profiler.transfer(program.name, call, () => this.#transferWhole(program.name, call))
           : this.#transfer(program.name, call));
         continue;
       }
-      const [x, y, z] = dispatch.grid;
-      if (x * y * z === 0) continue;
+      const { kernel, group, variant } = bound[i] as Bound;
       encoder ??= this.gpu.device.createCommandEncoder({ label: program.name });
-      pass ??= encoder.beginComputePass(
-        profiler?.pass(program.name, call, bound.variant.name) ?? { label: program.name },
-      );
-      pass.setPipeline(bound.kernel.pipeline);
-      pass.setBindGroup(0, bound.group);
-      pass.dispatchWorkgroups(x, y, z);
-      flops += dispatch.flops;
+      if (!pass) {
+        pass = encoder.beginComputePass(
+          profiler?.pass(program.name, program.calls[i] as Call, variant.name) ?? { label: program.name },
+        );
+        pipeline = undefined;
+      }
+      if (kernel.pipeline !== pipeline) pass.setPipeline((pipeline = kernel.pipeline));
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(grids[3 * i] ?? 0, grids[3 * i + 1], grids[3 * i + 2]);
+      recorded += flops[i] ?? 0;
       if (profiler) {
         pass.end();
         pass = undefined;
       }
-      if (profiler?.isFull || flops >= this.#flopsPerMs * SUBMIT_MS) {
+      if (profiler?.isFull || recorded >= this.#flopsPerMs * SUBMIT_MS) {
         pass?.end();
-        await this.#submit(encoder, flops);
+        await this.#submit(encoder, recorded);
         encoder = pass = undefined;
-        flops = 0;
+        recorded = 0;
       }
     }
     if (encoder) {
       pass?.end();
-      await this.#submit(encoder, flops);
+      await this.#submit(encoder, recorded);
     }
     await this.#arrived();
   }
@@ -314,18 +306,19 @@ export class Executor {
     }
   }
 
-  #writeUniforms(loaded: Loaded, program: Program): void {
-    if (program.calls.length !== loaded.bound.length)
-      throw new Error(`${program.name} has another structure than what was loaded`);
-    const { uniforms, bound } = loaded;
-    const fields = bound.map((b) => b?.kernel.interface.sizes ?? []);
-    const { first, bytes } = uniformBytes(program, uniforms, fields);
-    this.gpu.device.queue.writeBuffer(this.#uniforms(), first * UNIFORM_STRIDE, bytes);
-    loaded.dispatches = program.calls.map((call, i) => {
-      const own = bound[i];
-      return own && { grid: own.variant.grid(call, own.defines), flops: call.kernel.cost(call).flops };
-    });
-    loaded.current = program;
+  /** What a program comes to; afterwards its sizes are in the uniform buffer. */
+  #recording(loaded: Loaded, program: Program): Recording {
+    let recording = loaded.recordings.get(program);
+    if (!recording) {
+      recording = recordingOf(program, loaded.bound, loaded.uniforms);
+      loaded.recordings.set(program, recording);
+    }
+    if (loaded.current !== recording) {
+      const { offsetBytes, bytes } = recording.uniforms;
+      this.gpu.device.queue.writeBuffer(this.#uniforms(), offsetBytes, bytes);
+      loaded.current = recording;
+    }
+    return recording;
   }
 
   /** Uploads a tensor's bytes (padded to a multiple of 4), paced. `offsetBytes` starts inside the tensor. */

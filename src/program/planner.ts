@@ -251,7 +251,7 @@ function totals(buffers: readonly PlannedBuffer[]): { bytesByKind: Map<Kind, num
 export function placeOf(plan: MemoryPlan, t: Tensor, program?: string): Place {
   const { name } = t.view?.base ?? t;
   const own = program === undefined ? undefined : plan.transientPlaces.get(program);
-  const place = own?.get(name) ?? plan.places.get(name);
+  const place = own?.get(name) ?? plan.places.get(name) ?? memberPlace(plan, t);
   if (!place) throw new Error(`tensor ${t.name} was not planned`);
   if (!t.view) return place;
   return {
@@ -259,6 +259,13 @@ export function placeOf(plan: MemoryPlan, t: Tensor, program?: string): Place {
     offsetBytes: place.offsetBytes + t.view.offsetBytes,
     bytes: tensorBytes(t),
   };
+}
+
+/** A part of an arena that no call binds by itself. */
+function memberPlace({ buffers }: MemoryPlan, t: Tensor): Place | undefined {
+  const { arena } = t;
+  const buffer = arena ? buffers.findIndex(({ label }) => label === arena.name) : -1;
+  return arena && buffer >= 0 ? { buffer, offsetBytes: arena.offsetBytes, bytes: tensorBytes(t) } : undefined;
 }
 
 /** Views count as what they are, and transfers bind nothing. */

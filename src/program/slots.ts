@@ -84,14 +84,16 @@ const ORDERS: readonly ((a: Lifetime, b: Lifetime) => number)[] = [
 
 const slotBytes = (s: Slots): number => s.buffers.reduce((sum, b) => sum + b.bytes, 0);
 
-/** The smallest of a few greedy assignments. Deterministic. */
+/** The smallest of a few greedy assignments: each order, where nothing is free with a slot of its own or a slot that grows. Deterministic. */
 export function assignSlots(lifetimes: readonly Lifetime[]): Slots {
   const least = liveBytes(lifetimes);
   let best: Slots | undefined;
   for (const order of ORDERS) {
-    const slots = assignInOrder(lifetimes.toSorted(order));
-    if (!best || slotBytes(slots) < slotBytes(best)) best = slots;
-    if (slotBytes(best) <= least) break;
+    for (const grows of [false, true]) {
+      const slots = assignInOrder(lifetimes.toSorted(order), grows);
+      if (!best || slotBytes(slots) < slotBytes(best)) best = slots;
+      if (slotBytes(best) <= least) return best;
+    }
   }
   return best ?? { buffers: [], places: new Map() };
 }
@@ -112,8 +114,8 @@ function liveBytes(lifetimes: readonly Lifetime[]): number {
   return most;
 }
 
-/** Greedy: each tensor in turn where it makes the slots grow least. */
-function assignInOrder(lifetimes: readonly Lifetime[]): Slots {
+/** Greedy: each tensor in turn where it makes the slots grow least. `grows`: rather a slot that grows than another one. */
+function assignInOrder(lifetimes: readonly Lifetime[], grows: boolean): Slots {
   const slots: Slot[] = [];
   const places = new Map<Lifetime, SlotPlace>();
   for (const life of lifetimes) {
@@ -122,7 +124,9 @@ function assignInOrder(lifetimes: readonly Lifetime[]): Slots {
       const offsetBytes = freeOffset(slot, life);
       if (offsetBytes === undefined) continue;
       const growth = Math.max(0, offsetBytes + life.bytes - slot.bytes);
-      if (growth < best.growth && (growth === 0 || slot.bytes + growth <= LARGEST_SLOT_BYTES))
+      const isBetter =
+        growth < best.growth || (grows && growth === best.growth && best.slot === slots.length);
+      if (isBetter && (growth === 0 || slot.bytes + growth <= LARGEST_SLOT_BYTES))
         best = { slot: i, offsetBytes, growth };
       if (best.growth === 0) break;
     }

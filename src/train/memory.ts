@@ -130,7 +130,8 @@ export function defaultChoices(shape: RunShape, settings: MemorySettings): Memor
     settings,
     storage: {
       chunk: upTo(wanted, CHUNK_STEP),
-      attention: isPacked && arch.headDim % 4 === 0 ? "bfp16" : "f32",
+      // A block of four is turned by RoPE together with one of the other half.
+      attention: isPacked && arch.headDim % 8 === 0 ? "bfp16" : "f32",
       checkpoint: asked === "auto" ? (rounds ? (arch.hidden % 4 === 0 ? "bfp16" : "bf16") : "f32") : asked,
       checkpointPlace: settings.checkpoint_place === "host" ? "host" : "gpu",
       hostEmbedding: !arch.tied || settings.quant_head !== "none",

@@ -38,13 +38,16 @@ const STORED: Readonly<Record<DType, { readonly dtype: Dtype; readonly bytes: nu
   u8: { dtype: "U8", bytes: 1 },
 };
 
+/** Name in the file: it says in which order the arena's parts lie, so that no other version's moments are taken for these. */
+const storedName = (name: string): string => `${name}.a_b_magnitude`;
+
 /** Writes all moments into one safetensors file, bit for bit. */
 export async function saveMoments(memory: StateMemory, layout: AdapterLayout, path: string): Promise<void> {
   const entries = new Map<string, TensorToWrite>();
   for (const [name, t] of momentTensors(layout)) {
     const { dtype, bytes } = STORED[t.dtype];
     const data = new Uint8Array(await memory.read(t)).subarray(0, elementCount(t) * bytes);
-    entries.set(name, { dtype, shape: t.shape, data });
+    entries.set(storedName(name), { dtype, shape: t.shape, data });
   }
   await writeSafetensors(path, entries, { format: "pt" });
 }
@@ -58,8 +61,9 @@ export async function restoreMoments(
   const file = await openCheckpointFile(path);
   try {
     const wanted = momentTensors(layout);
+    const stored = new Set([...wanted.keys()].map(storedName));
     for (const [name, t] of wanted) {
-      const entry = file.tensors.get(name);
+      const entry = file.tensors.get(storedName(name));
       const { dtype } = STORED[t.dtype];
       const has = entry ? `${entry.dtype} [${entry.shape.join(", ")}]` : "nothing";
       const wants = `${dtype} [${t.shape.join(", ")}]`;
@@ -73,7 +77,7 @@ export async function restoreMoments(
       bytes.set(await file.read(entry));
       await memory.write(t, bytes);
     }
-    const extra = [...file.tensors.keys()].find((name) => !wanted.has(name));
+    const extra = [...file.tensors.keys()].find((name) => !stored.has(name));
     if (extra !== undefined)
       throw new QdoraError(
         path,

@@ -1,8 +1,18 @@
-/** The low-rank products, their gradients, DoRA's row norms and magnitude gradient. */
+/** The low-rank products, their gradients and DoRA's magnitude gradient. */
 import { describe, expect, it } from "vitest";
-import { callDoraBackward, callDoraRowNorm } from "../../src/kernels/dora.js";
+import { callDoraBackward } from "../../src/kernels/dora.js";
+import { callRope } from "../../src/kernels/rope.js";
 import { callLowrankDown, callLowrankGradient } from "../../src/kernels/lowrank.js";
-import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
+import {
+  compareWithTwin,
+  expectClose,
+  finiteDifference,
+  given,
+  packed,
+  randomF32,
+  runTwin,
+  useGpu,
+} from "./harness.js";
 
 const context = useGpu();
 
@@ -88,84 +98,6 @@ describe("lowrank", () => {
   }
 });
 
-describe("dora_row_norm", () => {
-  for (const [out, rank, hasBias] of [
-    [1, 1, false],
-    [65, 5, true],
-    [576, 16, false],
-  ] as const) {
-    it(`equals its twin: out ${out}, rank ${rank}`, async () => {
-      const t = {
-        product: given("product", [rank, out]),
-        gram: given("gram", [rank, rank]),
-        b: given("b", [out, rank]),
-        w_squared: given("w2", [out]),
-        magnitude: given("m", [out]),
-        scale_bias: given("sb", [out, hasBias ? 2 : 1]),
-      };
-      const call = callDoraRowNorm("test", t, { out, rank, scaling: 2 });
-      const data = {
-        product: randomF32(rank * out, 1),
-        gram: randomF32(rank * rank, 2),
-        b: randomF32(out * rank, 3, 0.05),
-        w_squared: randomF32(out, 4).map((v) => 3 + v * v),
-        magnitude: randomF32(out, 5),
-        scale_bias: randomF32(out * (hasBias ? 2 : 1), 6),
-      };
-      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
-    });
-  }
-
-  it("is the norm of W + s B A, and 0 for a row of zeros", () => {
-    const [out, rank, K, s] = [3, 2, 5, 1.5];
-    const w = Float64Array.from(randomF32(out * K, 1));
-    w.fill(0, 2 * K);
-    const a = Float64Array.from(randomF32(rank * K, 2));
-    const b = Float64Array.from(randomF32(out * rank, 3));
-    b.fill(0, 2 * rank);
-    const times = (m: Float64Array, rows: number): Float64Array =>
-      Float64Array.from({ length: rank * rows }, (_, i) => {
-        let sum = 0;
-        for (let k = 0; k < K; k++) sum += a[Math.floor(i / rows) * K + k]! * m[(i % rows) * K + k]!;
-        return sum;
-      });
-    const squares = Float64Array.from({ length: out }, (_, j) =>
-      w.subarray(j * K, (j + 1) * K).reduce((sum, v) => sum + v * v, 0),
-    );
-    const t = {
-      product: given("product", [rank, out]),
-      gram: given("gram", [rank, rank]),
-      b: given("b", [out, rank]),
-      w_squared: given("w2", [out]),
-      magnitude: given("m", [out]),
-      scale_bias: given("sb", [out, 1]),
-    };
-    const call = callDoraRowNorm("test", t, { out, rank, scaling: s });
-    const scale = new Float64Array(out);
-    call.kernel.twin(
-      {
-        product: times(w, out),
-        gram: times(a, rank),
-        b,
-        w_squared: squares,
-        magnitude: Float64Array.of(1, 2, 3),
-        scale_bias: scale,
-      },
-      call,
-    );
-    for (let j = 0; j < 2; j++) {
-      let norm2 = 0;
-      for (let k = 0; k < K; k++) {
-        let v = w[j * K + k]!;
-        for (let r = 0; r < rank; r++) v += s * b[j * rank + r]! * a[r * K + k]!;
-        norm2 += v * v;
-      }
-      expect(scale[j]).toBeCloseTo((j + 1) / Math.sqrt(norm2), 12);
-    }
-    expect(scale[2]).toBe(0);
-  });
-});
-
 describe("dora_backward", () => {
   for (const [N, out, residual, over] of [
     [1, 1, false, "dy"],
@@ -180,7 +112,7 @@ describe("dora_backward", () => {
         y: given("y", [N, out]),
         scale_bias: given("sb", [out, perRow]),
         magnitude: given("m", [out]),
-        magnitude_gradient: given("dm", [out]),
+        gradient: given("dm", [out]),
       };
       const call = callDoraBackward(
         "test",
@@ -201,6 +133,141 @@ describe("dora_backward", () => {
     });
   }
 
+  for (const [N, heads, headDim, dtype] of [
+    [1, 1, 2, "f32"],
+    [33, 3, 10, "f32"],
+    [65, 3, 24, "bfp16"],
+  ] as const) {
+    it(`turns y back: N ${N}, ${heads} heads of ${headDim} in ${dtype}`, async () => {
+      const [out, positions] = [heads * headDim, 50];
+      const call = callDoraBackward(
+        "test",
+        {
+          dy: given("dy", [N, out]),
+          y: given("y", [N, out], dtype),
+          scale_bias: given("sb", [out, 2]),
+          magnitude: given("m", [out]),
+          gradient: given("dm", [out]),
+        },
+        {
+          N,
+          out,
+          over: "dy",
+          turned: {
+            table: given("table", [positions, headDim / 2, 2]),
+            positions: given("positions", [N], "u32"),
+            headDim,
+            factor: 0.7,
+          },
+        },
+      );
+      const data = {
+        dy: randomF32(N * out, 1),
+        y: packed(randomF32(N * out, 2), dtype),
+        scale_bias: randomF32(2 * out, 5),
+        magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
+        magnitude_gradient: randomF32(out, 6),
+        table: randomF32(positions * headDim, 7),
+        positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions),
+      };
+      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+    });
+  }
+
+  for (const [N, out, rank, over] of [
+    [1, 1, 1, "dy"],
+    [7, 65, 3, "dy"],
+    [65, 100, 16, "y"],
+  ] as const) {
+    it(`has the gradient of B too: N ${N}, out ${out}, rank ${rank}, over ${over}`, async () => {
+      const [bAt, mAt] = [64, 64 + Math.ceil((out * rank) / 64) * 64];
+      const elements = mAt + out + 5;
+      const call = callDoraBackward(
+        "test",
+        {
+          dy: given("dy", [N, out]),
+          y: given("y", [N, out]),
+          residual: given("r", [N, out]),
+          scale_bias: given("sb", [out, 1]),
+          magnitude: given("m", [out]),
+          gradient: { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt },
+        },
+        { N, out, over },
+      );
+      const data = {
+        dy: randomF32(N * out, 1),
+        y: randomF32(N * out, 2),
+        residual: randomF32(N * out, 3),
+        magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
+        scale_bias: randomF32(out, 5),
+        gradient: randomF32(elements, 6),
+        p: randomF32(N * rank, 7),
+      };
+      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+      // The same as the magnitude's pass and the product by itself.
+      const fused = { ...runTwin(call, data) };
+      const e = fused[over]!;
+      const alone = callLowrankGradient(
+        "test",
+        { wide: given("e", [N, out]), narrow: given("p", [N, rank]), gradient: given("b", [out, rank]) },
+        { N, K: out, rank, layout: "columns" },
+      );
+      const b = data.gradient.subarray(bAt, bAt + out * rank);
+      const want = runTwin(alone, { wide: Float32Array.from(e), narrow: data.p, gradient: b })["gradient"]!;
+      expectClose(fused["gradient"]!.subarray(bAt, bAt + out * rank), want, 1e-6, "dB");
+    });
+  }
+
+  it("what it turns back is what RoPE has turned", () => {
+    const [N, headDim, positions] = [3, 6, 4];
+    const angles = Float64Array.from(randomF32((positions * headDim) / 2, 1));
+    // A scaled table, as yarn has it.
+    const table = Float64Array.from({ length: positions * headDim }, (_, i) =>
+      i % 2 === 0 ? 1.3 * Math.cos(angles[i / 2]!) : 1.3 * Math.sin(angles[(i - 1) / 2]!),
+    );
+    const u = Float64Array.from(randomF32(N * headDim, 2));
+    const at = Uint32Array.of(3, 0, 2);
+    const [y, k] = [u.slice(), u.slice()];
+    const where = { table: given("t", [positions, headDim / 2, 2]), positions: given("p", [N], "u32") };
+    const rope = callRope(
+      "test",
+      { q: given("q", [N, headDim]), k: given("k", [N, headDim]), ...where },
+      { N, heads: 1, kvHeads: 1, headDim, direction: 1 },
+    );
+    rope.kernel.twin({ q: y, k, table, positions: at }, rope);
+    const t = {
+      dy: given("dy", [N, headDim]),
+      y: given("y", [N, headDim]),
+      scale_bias: given("sb", [headDim, 1]),
+      magnitude: given("m", [headDim]),
+      gradient: given("dm", [headDim]),
+    };
+    const sizes = { N, out: headDim, over: "dy" as const };
+    const call = callDoraBackward("test", t, {
+      ...sizes,
+      turned: { ...where, headDim, factor: 1 / 1.3 ** 2 },
+    });
+    const gradient = new Float64Array(headDim);
+    const ones = (): Float64Array => new Float64Array(headDim).fill(1);
+    const dy = Float64Array.from(randomF32(N * headDim, 3));
+    call.kernel.twin(
+      {
+        dy: dy.slice(),
+        y,
+        scale_bias: ones(),
+        magnitude: ones(),
+        magnitude_gradient: gradient,
+        table,
+        positions: at,
+      },
+      call,
+    );
+    const want = Float64Array.from({ length: headDim }, (_, j) =>
+      [0, 1, 2].reduce((sum, row) => sum + dy[row * headDim + j]! * u[row * headDim + j]!, 0),
+    );
+    expectClose(gradient, want, 1e-12, "dm");
+  });
+
   it("the magnitude's gradient is the derivative of y = m u / c + bias + residual", () => {
     const [N, out] = [3, 4];
     const [u, residual, dy] = [1, 2, 3].map((seed) => Float64Array.from(randomF32(N * out, seed))) as [
@@ -220,7 +287,7 @@ describe("dora_backward", () => {
       y: given("y", [N, out]),
       scale_bias: given("sb", [out, 2]),
       magnitude: given("m", [out]),
-      magnitude_gradient: given("dm", [out]),
+      gradient: given("dm", [out]),
       residual: given("r", [N, out]),
     };
     const call = callDoraBackward("test", t, { N, out, over: "dy" });

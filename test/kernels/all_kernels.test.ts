@@ -25,14 +25,14 @@ afterAll(async () => {
 /** All calls of training, evaluation and generation with the golden models, in several storages. */
 async function callsOfPrograms(): Promise<readonly Call[]> {
   const all: Call[] = [];
-  for (const [name, optimizer, quant_head] of [
-    ["dora_llama", "adamw", "none"],
-    ["qdora_llama_dq", "adamw8bit", "nf4"],
-    ["qdora_qwen2", "adamw", "none"],
-    ["qlora_llama", "adamw", "int8"],
+  for (const [name, optimizer, quant_head, compute_dtype] of [
+    ["dora_llama", "adamw", "none", "f32"],
+    ["qdora_llama_dq", "adamw8bit", "nf4", "auto"],
+    ["qdora_qwen2", "adamw", "none", "f32"],
+    ["qlora_llama", "adamw", "int8", "f32"],
   ] as const) {
     const golden = await goldenConfig(join(FIXTURES, "training", name));
-    const run = await prepareRun({ ...golden, optimizer, quant_head });
+    const run = await prepareRun({ ...golden, optimizer, quant_head, compute_dtype });
     const sizes = { N: run.capacity, capacity: run.capacity, checkpointing: "full" as const };
     const generation = generationTensors(run.model, 64, 16);
     all.push(

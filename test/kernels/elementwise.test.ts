@@ -1,11 +1,21 @@
 /** Norms, SwiGLU, RoPE and the embedding: forward against the twin, backward against finite differences of it. */
 import { describe, expect, it } from "vitest";
 import { f32ToBf16, f32ToF16 } from "../../src/formats/floats.js";
+import { callAttentionDelta } from "../../src/kernels/attention.js";
 import { callEmbeddingGather } from "../../src/kernels/embedding.js";
 import { callRmsNormBackward, callRmsNormForward } from "../../src/kernels/rms_norm.js";
-import { callRope } from "../../src/kernels/rope.js";
+import { callAttentionStore, callRope } from "../../src/kernels/rope.js";
 import { callSwigluBackward, callSwigluForward } from "../../src/kernels/swiglu.js";
-import { compareWithTwin, expectClose, finiteDifference, given, randomF32, useGpu } from "./harness.js";
+import type { Tensor } from "../../src/program/tensor.js";
+import {
+  compareWithTwin,
+  expectClose,
+  finiteDifference,
+  given,
+  packed,
+  randomF32,
+  useGpu,
+} from "./harness.js";
 
 const context = useGpu();
 
@@ -50,6 +60,33 @@ describe("rms_norm_backward", () => {
       });
     });
   }
+
+  it.each(["bf16", "bfp16"] as const)("reads x as %s", async (dtype) => {
+    for (const [rows, D] of dtype === "bf16"
+      ? ([
+          [7, 64],
+          [3, 65],
+        ] as const)
+      : ([[7, 68]] as const)) {
+      const call = callRmsNormBackward(
+        "test",
+        {
+          x: given("x", [rows, D], dtype),
+          weight: given("w", [D]),
+          dy: given("dy", [rows, D]),
+          dx: given("dx", [rows, D]),
+        },
+        { rows, D, eps: 1e-5, accumulate: true },
+      );
+      const data = {
+        x: packed(randomF32(rows * D, 1), dtype),
+        weight: randomF32(D, 2),
+        dy: randomF32(rows * D, 3),
+        dx: randomF32(rows * D, 5),
+      };
+      await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+    }
+  });
 
   it("is the derivative of forward", () => {
     const [rows, D, eps] = [2, 5, 1e-3];
@@ -130,35 +167,41 @@ describe("swiglu", () => {
   });
 });
 
-describe("rope", () => {
-  const [positions, headDim] = [40, 10];
-  const table = Float32Array.from({ length: positions * headDim }, (_, i) => {
+/** cos and sin of a table of as many positions. */
+const turns = (positions: number, headDim: number): Float32Array =>
+  Float32Array.from({ length: positions * headDim }, (_, i) => {
     const angle = Math.floor(i / headDim) / 10 ** (Math.floor((i % headDim) / 2) / 2);
     return i % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
   });
-  const call = (N: number, heads: number, direction: 1 | -1, factor: number) =>
+
+describe("rope", () => {
+  const [positions, headDim] = [40, 10];
+  const table = turns(positions, headDim);
+  const call = (N: number, heads: number, kvHeads: number, direction: 1 | -1) =>
     callRope(
       "test",
       {
-        x: given("x", [N, heads * headDim]),
+        q: given("q", [N, heads * headDim]),
+        k: given("k", [N, kvHeads * headDim]),
         table: given("table", [positions, headDim / 2, 2]),
         positions: given("positions", [N], "u32"),
       },
-      { N, heads, headDim, direction, factor },
+      { N, heads, kvHeads, headDim, direction },
     );
 
-  for (const [N, heads, direction, factor] of [
+  for (const [N, heads, kvHeads, direction] of [
     [1, 1, 1, 1],
     [33, 3, 1, 1],
-    [7, 2, -1, 0.25],
+    [7, 4, 2, -1],
   ] as const) {
-    it(`equals its twin: N ${N}, heads ${heads}, direction ${direction}, factor ${factor}`, async () => {
+    it(`equals its twin: N ${N}, heads ${heads} and ${kvHeads}, direction ${direction}`, async () => {
       const data = {
         table,
-        x: randomF32(N * heads * headDim, 1),
+        q: randomF32(N * heads * headDim, 1),
+        k: randomF32(N * kvHeads * headDim, 2),
         positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions),
       };
-      await compareWithTwin(context.gpu, call(N, heads, direction, factor), { tolerance: TOLERANCE, data });
+      await compareWithTwin(context.gpu, call(N, heads, kvHeads, direction), { tolerance: TOLERANCE, data });
     });
   }
 
@@ -168,10 +211,11 @@ describe("rope", () => {
     const start = Float64Array.from(randomF32(N * heads * headDim, 1));
     const weights = Float64Array.from(randomF32(N * heads * headDim, 2));
     const turn = (values: Float64Array, direction: 1 | -1): Float64Array => {
-      const x = values.slice();
-      const c = call(N, heads, direction, 1);
-      c.kernel.twin({ x, table, positions: at }, c);
-      return x;
+      const [q, k] = [values.slice(), values.slice()];
+      const c = call(N, heads, heads, direction);
+      c.kernel.twin({ q, k, table, positions: at }, c);
+      expect(k).toEqual(q);
+      return q;
     };
     expectClose(turn(turn(start, 1), -1), start, 1e-6, "there and back");
     expectClose(
@@ -180,6 +224,81 @@ describe("rope", () => {
       DIFFERENCE,
       "gradient",
     );
+  });
+});
+
+describe("attention_delta", () => {
+  it.each([
+    [7, 3, 12],
+    [65, 4, 16],
+  ])("packs d_o besides: N %i, %i heads of %i", async (N, heads, headDim) => {
+    const wide = (name: string) => given(name, [N, heads * headDim]);
+    const call = callAttentionDelta(
+      "test",
+      {
+        o: wide("o"),
+        d_o: wide("d_o"),
+        lse: given("lse", [N, heads]),
+        statistics: given("statistics", [N, heads, 2]),
+        d_o_stored: given("stored", [N, heads * headDim], "bfp16"),
+      },
+      { N, heads, headDim },
+    );
+    const data = {
+      o: randomF32(N * heads * headDim, 1),
+      d_o: randomF32(N * heads * headDim, 2),
+      lse: randomF32(N * heads, 3),
+    };
+    await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+  });
+});
+
+describe("attention_store", () => {
+  for (const [N, heads, kvHeads, headDim] of [
+    [1, 1, 1, 8],
+    [33, 3, 1, 24],
+    [65, 4, 2, 16],
+  ] as const) {
+    it(`equals its twin: N ${N}, heads ${heads} and ${kvHeads} of ${headDim}`, async () => {
+      const positions = 40;
+      const [Q, KV] = [heads * headDim, kvHeads * headDim];
+      const call = callAttentionStore(
+        "test",
+        {
+          q: given("q", [N, Q]),
+          k: given("k", [N, KV]),
+          v: given("v", [N, KV]),
+          q_stored: given("q_stored", [N, Q], "bfp16"),
+          k_stored: given("k_stored", [N, KV], "bfp16"),
+          v_stored: given("v_stored", [N, KV], "bfp16"),
+          table: given("table", [positions, headDim / 2, 2]),
+          positions: given("positions", [N], "u32"),
+        },
+        { N, heads, kvHeads, headDim },
+      );
+      const data = {
+        table: turns(positions, headDim),
+        q: randomF32(N * Q, 1),
+        k: randomF32(N * KV, 2),
+        v: randomF32(N * KV, 3),
+        positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions),
+      };
+      // The last bit of f32 may decide where 14 bits round to.
+      await compareWithTwin(context.gpu, call, { tolerance: 2 ** -13, data });
+    });
+  }
+
+  it("refuses heads that are not whole pairs of blocks", () => {
+    const t = Object.fromEntries(
+      ["q", "k", "v", "q_stored", "k_stored", "v_stored"].map((name) => [
+        name,
+        given(name, [1, 12], "bfp16"),
+      ]),
+    ) as Record<"q" | "k" | "v" | "q_stored" | "k_stored" | "v_stored", Tensor>;
+    const turning = { table: given("table", [1, 6, 2]), positions: given("positions", [1], "u32") };
+    expect(() =>
+      callAttentionStore("test", { ...t, ...turning }, { N: 1, heads: 1, kvHeads: 1, headDim: 12 }),
+    ).toThrow(/heads of 12/);
   });
 });
 

@@ -1,5 +1,7 @@
 /** Runs one call on the GPU in every variant that the adapter accepts and compares with its f64 twin. */
 import { afterAll, beforeAll, expect } from "vitest";
+import { f32ToBf16 } from "../../src/formats/floats.js";
+import { packBlocks } from "../../src/quant/block_float.js";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Executor, acceptedVariants } from "../../src/program/executor.js";
 import type { Call, NumberArray } from "../../src/program/kernel.js";
@@ -48,6 +50,10 @@ export function randomF32(count: number, seed: number, scale = 1): Float32Array 
   const next = random(seed);
   return Float32Array.from({ length: count }, () => next() * scale);
 }
+
+/** Values as the host packs them. */
+export const packed = (values: Float32Array, dtype: "f32" | "bf16" | "bfp16"): ArrayBufferView =>
+  dtype === "f32" ? values : dtype === "bf16" ? f32ToBf16(values) : packBlocks(values);
 
 export const bytesOf = (a: ArrayBufferView): Uint8Array => {
   const padded = new Uint8Array(Math.max(4, Math.ceil(a.byteLength / 4) * 4));

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { callCopyRows } from "../../src/kernels/copy_rows.js";
 import { generationProgram, generationTensors } from "../../src/model/generation.js";
+import { inferenceModel } from "../../src/model/inference.js";
 import { evaluationProgram, microBatchProgram } from "../../src/model/programs.js";
 import type { Call, Program } from "../../src/program/kernel.js";
 import { planMemory } from "../../src/program/planner.js";
@@ -57,24 +58,26 @@ const fieldsOf = ({ sizes }: Call) =>
 
 describe("calls that share uniforms", () => {
   it.each(["dora_llama", "qdora_qwen2", "qlora_llama"])("agree for every token count: %s", async (name) => {
-    const run = await prepareRun(await goldenConfig(join(FIXTURES, "training", name)));
+    const golden = await goldenConfig(join(FIXTURES, "training", name));
+    const run = await prepareRun(golden);
     const { capacity, model, stream } = run;
     const rank = [...run.layout.modules.values()][0]?.rank ?? 0;
     // As many tokens as an adapter has ranks: row norms have products of these sizes too.
-    const generation = generationTensors(model, 64, rank);
+    const { model: folder, quant, double_quant: doubleQuant } = golden;
+    const inference = await inferenceModel(
+      { model: folder, quant, doubleQuant, positions: 64 },
+      { layout: run.layout, values: new Map() },
+    );
+    const generation = generationTensors(inference, 64, rank);
     const storage = { ...run.storage, chunk: 64, attention: "bfp16", checkpoint: "bfp16" } as const;
     const trained = (N: number): Program[] => {
       const sizes = { N, capacity, checkpointing: "full", storage } as const;
       return [microBatchProgram(model, stream, sizes), evaluationProgram(model, stream, sizes)];
     };
-    // Where the host has the embedding rows, these programs have no input.
-    const generated = (N: number, row: number): Program[] =>
-      model.embedding.length === 0
-        ? []
-        : [
-            generationProgram("prefill", model, generation, { N, capacity: rank, row }),
-            generationProgram("decode", model, generation, { N: 1, capacity: 1, row }),
-          ];
+    const generated = (N: number, row: number): Program[] => [
+      generationProgram("prefill", inference, generation, { N, capacity: rank, row }),
+      generationProgram("decode", inference, generation, { N: 1, capacity: 1, row }),
+    ];
     const places = new Map(
       [trained(capacity), generated(rank, 0)].flatMap((programs) => [...planMemory(programs, 0).uniforms]),
     );
