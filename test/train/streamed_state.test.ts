@@ -41,7 +41,10 @@ interface Block {
 const isRing = (t: Tensor): boolean => /^(layer slot \d|gradient slot|scale slot)$/.test(t.arena?.name ?? "");
 
 /** Whose bytes a call of a layer or of the optimizer means by a tensor, and where they start among them. */
-function meant({ modules, arenas }: AdapterLayout, { name, arena }: Tensor): [host: string, bytes: number] {
+function meant({ modules, arenas }: AdapterLayout, t: Tensor): [host: string, bytes: number] {
+  const { arena } = t;
+  // Several tensors as one begin where the first of them does.
+  const name = t.name.replace(/ (and \d+ more|to .*)$/, "");
   if (name.endsWith(" in update")) {
     const own = name.slice(0, -" in update".length);
     const parts = arenas.flatMap(({ moments }) =>
@@ -49,13 +52,13 @@ function meant({ modules, arenas }: AdapterLayout, { name, arena }: Tensor): [ho
         ? [moments.magnitudes.parameter, moments.magnitudes.gradient]
         : [],
     );
-    const part = parts.find((t) => t.name === own)?.arena;
+    const part = parts.find((one) => one.name === own)?.arena;
     return part ? [part.name, part.offsetBytes] : [own, 0];
   }
   const layer = Number(/model\.layers\.(\d+)\./.exec(name)?.[1]);
   for (const { parameters, gradients } of modules.values())
-    for (const t of [...Object.values(parameters), ...Object.values(gradients)] as Tensor[])
-      if (t.name === name) return [t.arena?.name ?? "", t.arena?.offsetBytes ?? 0];
+    for (const own of [...Object.values(parameters), ...Object.values(gradients)] as Tensor[])
+      if (own.name === name) return [own.arena?.name ?? "", own.arena?.offsetBytes ?? 0];
   const host = arena?.name === "scale slot" ? scaleBytesName(layer) : layerBytesName(layer);
   return [host, arena?.offsetBytes ?? 0];
 }
@@ -75,13 +78,24 @@ class Ring {
       if (isChanged) this.wrong.push(`${place} has not reached the host at the end`);
   }
 
+  #gradients({ label }: Call): Tensor | undefined {
+    const layer = Number(/layers\.(\d+)\./.exec(label)?.[1]);
+    return this.#layout.arenas.find((arena) => arena.layer === layer)?.gradient;
+  }
+
   #call(call: Call): void {
     for (const [binding, t] of Object.entries(call.tensors)) {
       if (!isRing(t)) continue;
       const { transfer } = call.kernel;
-      const [host, from] = transfer ? [call.host ?? "", 0] : meant(this.#layout, t);
+      // A pass that adds to several gradients binds their buffer; the layer's own are the first of it.
+      const gradients = t.name === "gradient slot as a whole" ? this.#gradients(call) : undefined;
+      const [host, from] = transfer
+        ? [call.host ?? "", 0]
+        : gradients
+          ? [gradients.name, 0]
+          : meant(this.#layout, t);
       const isWritten = call.kernel.bindings[binding] !== "read" && !transfer;
-      for (let at = 0; at < tensorBytes(t); at += BLOCK) {
+      for (let at = 0; at < tensorBytes(gradients ?? t); at += BLOCK) {
         const place = `${t.arena?.name} ${(t.arena?.offsetBytes ?? 0) + at}`;
         const now = this.#blocks.get(place);
         const wanted: Block = { host, block: (from + at) / BLOCK, isChanged: isWritten };
