@@ -33,8 +33,8 @@ export function softwareShape(call: Call, traits: AdapterTraits): Shape {
   const N = Math.max(1, size(call, "N"));
   const M = size(call, "M");
   const isBackward = option(call, "BACKWARD") === 1;
-  // Rows of W are dear to fetch: they pay for tiles of 64 tokens where those waste none.
-  const isTall = !option(call, "NF4") && !isBackward && (N + 63) % 64 >= 32;
+  // Rows of f32 are the dearest to fetch: they pay for tiles of 64 tokens where those waste none.
+  const isTall = isF32(call) && !isBackward && (N + 63) % 64 >= 32;
   const ROWS = isTall ? 64 : N >= 24 ? 32 : N > 8 ? 16 : N > 1 ? 8 : 1;
   // Each round of the inner loop reads and writes all sums: eight terms a round halve that. A word of codes or a vector of packed
   // values holds eight terms of a row of W, but a vec4 four.
