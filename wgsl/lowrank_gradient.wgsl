@@ -1,6 +1,6 @@
 // gradient += narrowT wide [rank, K], with COLUMNS += wideT narrow [K, rank]: the gradients of A and B. COLS columns of wide and RANKS
 // ranks per lane, a loop over all tokens; narrow is read at addresses that all lanes share.
-// Grid: column tiles, rank tiles. Any adapter. No atomics: every element has one lane, so that runs repeat bit by bit.
+// Grid: column tiles, rank tiles of each module. Any adapter. No atomics: every element has one lane, so that runs repeat bit by bit.
 const LANES = #{LANES}u;
 struct Sizes {
   N: u32,
@@ -16,7 +16,9 @@ struct Sizes {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let rank0 = wg.y * #{RANKS}u;
+  let tiles = (sizes.member + #{RANKS - 1}u) / #{RANKS}u;
+  let first = wg.y % tiles * #{RANKS}u; // rank of the module
+  let block = wg.y / tiles * sizes.stride;
 #for c in 0..COLS
   let column#{c} = (wg.x * #{COLS}u + #{c}u) * LANES + lane;
   let read#{c} = min(column#{c}, sizes.K - 1u);
@@ -25,8 +27,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #endfor
 #for r in 0..RANKS
-  let r#{r} = min(rank0 + #{r}u, sizes.rank - 1u);
-  let read_r#{r} = r#{r} / sizes.member * sizes.stride + r#{r} % sizes.member;
+  let read_r#{r} = block + min(first + #{r}u, sizes.member - 1u);
 #endfor
   for (var t = 0u; t < sizes.N; t++) {
 #for c in 0..COLS
@@ -41,10 +42,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     }
 #endfor
   }
+  let rank0 = wg.y / tiles * sizes.member + first;
 #for c in 0..COLS
   if (column#{c} < sizes.K) {
 #for r in 0..RANKS
-    if (rank0 + #{r}u < sizes.rank) {
+    if (first + #{r}u < sizes.member) {
 #if COLUMNS
       gradient[column#{c} * sizes.rank + rank0 + #{r}u] += sum#{r}_#{c};
 #else

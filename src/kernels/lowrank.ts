@@ -105,10 +105,14 @@ export const lowrankGradient: Kernel = {
       name: "column",
       file: "lowrank_gradient.wgsl",
       accepts: () => true,
-      defines: (call): Defines => ({ ...call.options, ...GRADIENT, RANKS: Math.min(16, size(call, "rank")) }),
+      defines: (call): Defines => ({
+        ...call.options,
+        ...GRADIENT,
+        RANKS: Math.min(16, size(call, "member")),
+      }),
       grid: (call, d) => [
         Math.ceil(size(call, "K") / (GRADIENT.LANES * GRADIENT.COLS)),
-        Math.ceil(size(call, "rank") / Number(d["RANKS"])),
+        (size(call, "rank") / size(call, "member")) * Math.ceil(size(call, "member") / Number(d["RANKS"])),
         1,
       ],
     },
