@@ -10,7 +10,7 @@ import {
 } from "../kernels/dora_row_norm.js";
 import { callProductForward } from "../kernels/product.js";
 import type { Call } from "../program/kernel.js";
-import { alignedBytes, tensor, tensorBytes, type Tensor } from "../program/tensor.js";
+import { alignedBytes, memoryOf, tensor, tensorBytes, type Tensor } from "../program/tensor.js";
 import type { ModuleAdapter } from "./layout.js";
 import type { Linear } from "./linear.js";
 
@@ -33,12 +33,6 @@ function doraModules(linears: readonly Linear[]): readonly DoraModule[] {
   });
 }
 
-/** Where a tensor begins in the buffer that it shares, and which that is. */
-const bufferOf = (t: Tensor): { readonly name: string; readonly offsetBytes: number } =>
-  t.view
-    ? { name: t.view.base.name, offsetBytes: t.view.offsetBytes }
-    : { name: t.arena?.name ?? t.name, offsetBytes: t.arena?.offsetBytes ?? 0 };
-
 interface Region {
   readonly whole: Tensor;
   /** Elements at which the tensors begin. */
@@ -48,7 +42,7 @@ interface Region {
 /** From the first to the last of some f32 tensors of one buffer as one; nothing where they are in several, or far apart. */
 function regionOf(tensors: readonly Tensor[], most: number): Region | undefined {
   const [first] = tensors;
-  const buffers = tensors.map(bufferOf);
+  const buffers = tensors.map(memoryOf);
   if (!first || buffers.some(({ name }) => name !== buffers[0]?.name)) return undefined;
   const offsetBytes = Math.min(...buffers.map((b) => b.offsetBytes));
   const end = Math.max(...tensors.map((t, i) => (buffers[i]?.offsetBytes ?? 0) + tensorBytes(t)));

@@ -196,20 +196,17 @@ function layerTensors(
 function ringFor(arch: Architecture, storage: ModelStorage): LayerRing {
   const layers = Array.from({ length: arch.layers - storage.residentLayers }, (_, i) => {
     const bytes = { frozen: 0, scales: 0 };
+    const counted =
+      (what: keyof typeof bytes) =>
+      (t: Tensor): Tensor => {
+        bytes[what] += alignedBytes(t);
+        return t;
+      };
     layerTensors(arch, storage, storage.residentLayers + i, {
       ...RESIDENT,
-      frozen: (t) => {
-        bytes.frozen += alignedBytes(t);
-        return t;
-      },
-      squares: (t) => {
-        bytes.frozen += alignedBytes(t);
-        return t;
-      },
-      scales: (t) => {
-        bytes.scales += alignedBytes(t);
-        return t;
-      },
+      frozen: counted("frozen"),
+      squares: counted("frozen"),
+      scales: counted("scales"),
     });
     return bytes;
   });

@@ -209,8 +209,9 @@ export class Executor {
         signal.throwIfAborted();
       }
       const step = steps[i];
-      if (step === Step.skip || (step === Step.dispatchAfterUpdate && !options.afterUpdate)) continue;
-      if (step === Step.transfer) {
+      const isAfterUpdate = step === Step.dispatchAfterUpdate || step === Step.transferAfterUpdate;
+      if (step === Step.skip || (isAfterUpdate && !options.afterUpdate)) continue;
+      if (step === Step.transfer || step === Step.transferAfterUpdate) {
         pass?.end();
         if (encoder) await this.#submit(encoder, recorded);
         encoder = pass = undefined;

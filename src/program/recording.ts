@@ -16,7 +16,13 @@ export interface Bound {
 }
 
 /** What to do with a call. */
-export const Step = { skip: 0, dispatch: 1, dispatchAfterUpdate: 2, transfer: 3 } as const;
+export const Step = {
+  skip: 0,
+  dispatch: 1,
+  dispatchAfterUpdate: 2,
+  transfer: 3,
+  transferAfterUpdate: 4,
+} as const;
 
 export interface Recording {
   readonly uniforms: {
@@ -34,9 +40,10 @@ export interface Recording {
 const NO_GRID = [0, 0, 0] as const;
 
 function stepOf(call: Call, workgroups: number): number {
-  if (call.kernel.transfer) return Step.transfer;
+  const { kernel, onlyAfterUpdate } = call;
+  if (kernel.transfer) return onlyAfterUpdate ? Step.transferAfterUpdate : Step.transfer;
   if (workgroups === 0) return Step.skip;
-  return call.onlyAfterUpdate ? Step.dispatchAfterUpdate : Step.dispatch;
+  return onlyAfterUpdate ? Step.dispatchAfterUpdate : Step.dispatch;
 }
 
 /**

@@ -71,6 +71,10 @@ export const OFFSET_ALIGN_BYTES = 256;
 export const alignedBytes = (t: Tensor): number =>
   Math.ceil(tensorBytes(t) / OFFSET_ALIGN_BYTES) * OFFSET_ALIGN_BYTES;
 
+/** The memory that a tensor is a part of, and where in it the tensor begins. */
+export const memoryOf = ({ name, arena, view }: Tensor): Pick<ArenaPlace, "name" | "offsetBytes"> =>
+  view ? { name: view.base.name, offsetBytes: view.offsetBytes } : (arena ?? { name, offsetBytes: 0 });
+
 /**
  * Rows of a tensor as a tensor: bound alone, so that kernels know nothing of what lies before.
  * @param first where it starts: whole multiples of 256 bytes into the tensor

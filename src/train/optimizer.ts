@@ -59,13 +59,13 @@ function arenaState(arena: AdapterArena, ring: LayerRing | undefined): ArenaStat
   if (!ring?.arenas.has(arena.layer)) return { arena, bringGradient: [], bring: [], keep: [] };
   const here = updatedArena(arena, ring);
   const label = `layers.${arena.layer} state`;
-  const names = stateTensors(arena).map((t) => t.name);
-  const places = stateTensors(here);
+  const kept = stateTensors(arena);
+  const places = stateTensors(here).map((t, i) => [t, kept[i] as Tensor] as const);
   return {
     arena: here,
     bringGradient: [callUpload(label, here.gradient, arena.gradient.name)],
-    bring: places.map((t, i) => callUpload(label, t, names[i] ?? "")),
-    keep: places.map((t, i) => callDownload(label, t, names[i] ?? "")),
+    bring: places.map(([t, { name }]) => callUpload(label, t, name)),
+    keep: places.map(([t, { name }]) => callDownload(label, t, name)),
   };
 }
 

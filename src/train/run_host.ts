@@ -7,18 +7,11 @@ import { checkpointName } from "../model/stream.js";
 import type { EmbeddingRows } from "../model/host_embedding.js";
 import type { ModelSource } from "../model/source.js";
 import type { ModelTensors } from "../model/tensors.js";
-import { tensorBytes, type Tensor } from "../program/tensor.js";
+import { memoryOf, tensorBytes, type Tensor } from "../program/tensor.js";
 import type { HostStore } from "../program/transfer.js";
 import type { SessionRun } from "./prepare.js";
 
-interface Place {
-  readonly name: string;
-  readonly offsetBytes: number;
-}
-
-/** The memory that a tensor is a part of. */
-const placeOf = ({ name, arena, view }: Tensor): Place =>
-  view ? { name: view.base.name, offsetBytes: view.offsetBytes } : (arena ?? { name, offsetBytes: 0 });
+type Place = ReturnType<typeof memoryOf>;
 
 /** Where streamed layers' scales lie, by tensor: their arena is the buffer that all layers share. */
 const scalePlaces = ({ ring, layers }: ModelTensors): ReadonlyMap<string, Place> =>
@@ -26,7 +19,7 @@ const scalePlaces = ({ ring, layers }: ModelTensors): ReadonlyMap<string, Place>
     layers.slice(ring?.firstLayer ?? layers.length).flatMap((w) =>
       Object.values(w.linears).flatMap(({ scaleBias }): [string, Place][] => {
         if (scaleBias?.kind !== "row_norm") return [];
-        return [[scaleBias.name, { ...placeOf(scaleBias), name: scaleBytesName(w.layer) }]];
+        return [[scaleBias.name, { ...memoryOf(scaleBias), name: scaleBytesName(w.layer) }]];
       }),
     ),
   );
@@ -97,7 +90,7 @@ export class RunHost implements HostStore {
   stateOf(t: Tensor): Uint8Array | undefined {
     const whole = this.#states.get(t.name);
     if (whole) return whole;
-    const { name, offsetBytes } = this.#scales.get(t.name) ?? placeOf(t);
+    const { name, offsetBytes } = this.#scales.get(t.name) ?? memoryOf(t);
     return this.#states.get(name)?.subarray(offsetBytes, offsetBytes + tensorBytes(t));
   }
 

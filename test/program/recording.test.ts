@@ -46,6 +46,12 @@ describe("a recording", () => {
     expect([...recording.steps]).toEqual([Step.dispatch, Step.skip, Step.dispatchAfterUpdate, Step.transfer]);
   });
 
+  it("leaves out transfers, too, that only an update asks for", () => {
+    const once = call(4, { kernel: transfer, onlyAfterUpdate: true });
+    const { steps } = recordingOf({ name: "p", calls: [once] }, [undefined], [0]);
+    expect([...steps]).toEqual([Step.transferAfterUpdate]);
+  });
+
   it("has grids and work", () => {
     expect([...recording.grids]).toEqual([3, 2, 1, 0, 2, 1, 2, 2, 1, 0, 0, 0]);
     expect([...recording.flops]).toEqual([27, 0, 24, 0]);

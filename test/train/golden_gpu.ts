@@ -2,13 +2,12 @@
 import type { Gpu } from "../../src/gpu/device.js";
 import type { FinetuneConfig } from "../../src/config/resolve.js";
 import { prepareRun, type PreparedRun } from "../../src/train/prepare.js";
-import { learningRateAt } from "../../src/train/schedule.js";
 import { TrainingSession } from "../../src/train/session.js";
 import { stepBatches } from "../../src/train/batches.js";
 import type { Executor } from "../../src/program/executor.js";
 import type { Program } from "../../src/program/kernel.js";
 import type { Tensor } from "../../src/program/tensor.js";
-import { byPeftName, type GoldenStep, type Values } from "./golden_run.js";
+import { byPeftName, goldenRate, type GoldenStep, type Values } from "./golden_run.js";
 
 export interface GpuRun {
   readonly run: PreparedRun;
@@ -49,13 +48,7 @@ export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuR
   const evaluated = run.shape.evaluates ? await session.evaluate(stepBatches(run, 0)) : undefined;
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
-    const schedule = {
-      scheduler: config.lr_scheduler,
-      learningRate: config.learning_rate,
-      warmupSteps: run.warmupSteps,
-      totalSteps: run.totalSteps,
-    };
-    const learningRate = learningRateAt(schedule, step);
+    const learningRate = goldenRate(config, run, step);
     const batches = stepBatches(run, step);
     await session.accumulate(batches, {
       step,

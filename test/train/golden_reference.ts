@@ -11,8 +11,7 @@ import { tensorBytes, type Tensor } from "../../src/program/tensor.js";
 import { stepBatches } from "../../src/train/batches.js";
 import { optimizerProgram, optimizerTables, stepScalars } from "../../src/train/optimizer.js";
 import { prepareRun } from "../../src/train/prepare.js";
-import { learningRateAt } from "../../src/train/schedule.js";
-import { byPeftName, type GoldenStep, type Values } from "./golden_run.js";
+import { byPeftName, goldenRate, type GoldenStep, type Values } from "./golden_run.js";
 
 const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
@@ -47,13 +46,7 @@ export async function trainByReference(config: FinetuneConfig): Promise<Referenc
   const steps: GoldenStep[] = [];
   let gradients: Values = new Map();
   for (let step = 0; step < run.totalSteps; step++) {
-    const schedule = {
-      scheduler: config.lr_scheduler,
-      learningRate: config.learning_rate,
-      warmupSteps: run.warmupSteps,
-      totalSteps: run.totalSteps,
-    };
-    const learningRate = learningRateAt(schedule, step);
+    const learningRate = goldenRate(config, run, step);
     const batches = stepBatches(run, step);
     const scored = batches.reduce((sum, b) => sum + b.scored, 0);
     memory.load(

@@ -5,6 +5,8 @@ import { adapterKey, readPeftAdapter } from "../../src/formats/peft.js";
 import type { AdapterLayout } from "../../src/adapter/layout.js";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../../src/config/resolve.js";
 import type { Tensor } from "../../src/program/tensor.js";
+import type { PreparedRun } from "../../src/train/prepare.js";
+import { learningRateAt } from "../../src/train/schedule.js";
 import { floatTensors, readJson } from "../fixture_files.js";
 
 export interface GoldenStep {
@@ -50,6 +52,13 @@ export function goldenConfig(folder: string, model?: string): Promise<FinetuneCo
     tune: "off",
   });
 }
+
+/** The learning rate of a step, counted from 0. */
+export const goldenRate = (
+  { lr_scheduler: scheduler, learning_rate: learningRate }: FinetuneConfig,
+  { warmupSteps, totalSteps }: PreparedRun,
+  step: number,
+): number => learningRateAt({ scheduler, learningRate, warmupSteps, totalSteps }, step);
 
 export const goldenSteps = (folder: string): readonly GoldenStep[] =>
   (readJson(folder, "expected", "metrics.json") as { steps: readonly GoldenStep[] }).steps;
