@@ -8,7 +8,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { writeFileAtomic } from "../formats/files.js";
 import type { AdapterTraits } from "../gpu/traits.js";
-import { acceptedVariants, type ChooseVariant, type Executor } from "./executor.js";
+import { timedVariants, type ChooseVariant, type Executor } from "./executor.js";
 import type { Call, Program } from "./kernel.js";
 
 export type TuneMode = "off" | "quick" | "full";
@@ -18,7 +18,7 @@ export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
 /** Bumped when kernels change so much that old measurements mislead. */
-const CACHE_VERSION = 4;
+const CACHE_VERSION = 5;
 /** Variants stand in order of preference: a later one has to take less than this share of the best so far, so that noise does not decide. */
 const CLEARLY_FASTER = 0.9;
 
@@ -86,7 +86,7 @@ export async function tune(
     if (call.kernel.transfer) continue;
     const key = callClass(call);
     if (table.has(key)) continue;
-    const variants = acceptedVariants(call, gpu);
+    const variants = timedVariants(call, gpu);
     if (variants.length < 2) continue;
     const known = cache.get(key);
     if (known !== undefined && variants.some((v) => v.name === known)) {
