@@ -150,7 +150,7 @@ async function runOnce(
     if (event.type === "rollback") {
       metrics?.close();
       metrics = undefined;
-      await goBack(event.to, event.evaluationPending, event.count - 1);
+      await goBack(event.to, false, event.count - 1);
       metrics = metricsWriter(metricsPath, true);
       history.rollbacks.push(rollbackLine(event));
     }
