@@ -9,6 +9,7 @@ import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
 import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writePeftAdapter, type PeftConfig } from "../formats/peft.js";
+import { baseRecord } from "../model/base_record.js";
 import { listCheckpoints, removeCheckpoint } from "./checkpoint_folder.js";
 import type { PreparedRun } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
@@ -94,16 +95,18 @@ export async function openOutputFolder(out: string, isResumed = false): Promise<
   if (!isResumed) for (const step of await listCheckpoints(out)) await removeCheckpoint(out, step);
 }
 
-/** Writes the adapter and what belongs to it. Each file appears whole or not at all; the adapter comes first, whatever happens to the others. */
+/** Writes the adapter and what belongs to it. @param baseNorms tells its base, see base_record.ts. Each file appears whole or not at all; the adapter comes first, whatever happens to the others. */
 export async function writeOutput(
   run: PreparedRun,
   adapter: ReadonlyMap<string, FactorValues>,
   lastLoss: number | undefined,
+  baseNorms?: string,
 ): Promise<void> {
   const { settings } = run;
   const out = settings.output_dir;
   await mkdir(out, { recursive: true });
-  await writePeftAdapter(out, peftConfig(run), adapterToPeft(run.layout, adapter));
+  const tensors = adapterToPeft(run.layout, adapter);
+  await writePeftAdapter(out, peftConfig(run), tensors, baseRecord(baseNorms));
   await writeFileAtomic(join(out, "README.md"), modelCard(run, lastLoss));
   for (const name of TOKENIZER_FILES) {
     const source = join(settings.model, name);

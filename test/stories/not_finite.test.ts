@@ -1,7 +1,8 @@
 /** A step that is not finite where save_steps would save: stopped, resumed or extended there, the run stays the same, also when it rolls back later. */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { finetune, StoppedError } from "../../src/index.js";
+import { finetune, StoppedError, type FinetuneOptions } from "../../src/index.js";
 import { broken, editWeights, putValue } from "./broken_models.js";
 import { LLAMA, storyFolder, writeRows } from "./qdora.js";
 import { checkpoints, expectSameBytes, numbers, succeed } from "./training.js";
@@ -33,7 +34,7 @@ const rows = Array.from({ length: 40 }, (_, i) => ({
     return i === 16 ? 100 + ((t * t * 37 + 11) % 200) : 1 + ((t * 5 + (i % 2)) % 10);
   }),
 }));
-const run = {
+const run: Omit<FinetuneOptions, "output_dir"> = {
   model,
   data: writeRows(join(folder, "train.jsonl"), rows),
   quant: "none",
@@ -48,13 +49,16 @@ const run = {
   save_steps: 5,
   save_total_limit: 2,
   loss_spike_rollback: 2,
-} as const;
+};
+const config = join(folder, "run.yaml");
+// JSON is YAML.
+writeFileSync(config, JSON.stringify(run));
 const args = (out: string, ...more: readonly string[]): string[] => [
   "finetune",
-  ...Object.entries({ ...run, output_dir: out }).flatMap(([key, value]) => [
-    `--${key.replaceAll("_", "-")}`,
-    String(value),
-  ]),
+  "--config",
+  config,
+  "--output-dir",
+  out,
   ...more,
 ];
 
