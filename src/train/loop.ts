@@ -113,7 +113,14 @@ class Loop {
     const flopsPerToken = programCost(this.#run.programs[0] as Program).flops / this.#run.capacity;
     const { executor, uploadRate } = this.#session;
     const flops = (flopsPerToken * tokens) / seconds;
-    await recordRates(executor.gpu.traits.name, { flops, upload: uploadRate });
+    try {
+      await recordRates(executor.gpu.traits.name, { flops, upload: uploadRate });
+    } catch (error) {
+      // A run is not to end without its adapter because a cache cannot be written.
+      if (!(error instanceof QdoraError)) throw error;
+      const text = `note: the speed of this run is not kept for plans: ${error.message}`;
+      await this.#listen({ type: "message", text });
+    }
   }
 
   async #step(): Promise<void> {

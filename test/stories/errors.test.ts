@@ -135,6 +135,13 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
   "the output folder": [
     ["a file", train("--output-dir", ROWS), 2, /output_dir: .*rows\.jsonl is a file/],
     ["below a file", train("--output-dir", join(ROWS, "out")), 2, /output_dir: .*rows\.jsonl is a file/],
+    // There Node's own recursive mkdir never ends.
+    [
+      "where none can be",
+      train("--output-dir", "/proc/x"),
+      1,
+      /output_dir: \/proc\/x: cannot be made there\n/,
+    ],
     ["the model folder", train("--output-dir", `${LLAMA}/.`), 2, /output_dir: .* is the model folder/],
     [
       "the init_adapter folder",
