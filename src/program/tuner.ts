@@ -3,10 +3,12 @@
  * choices can change the last bits of a result, so the table that was used is part of a run.
  */
 import { createHash } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { makeFolder } from "../formats/make_folder.js";
 import type { AdapterTraits } from "../gpu/traits.js";
 import { timedVariants, type ChooseVariant, type Executor } from "./executor.js";
 import type { Call, Program } from "./kernel.js";
@@ -106,11 +108,16 @@ export async function tune(
   if (measured > 0) {
     // Another run may have measured meanwhile: what it found stays.
     for (const [key, name] of await readCache(path)) if (!table.has(key)) cache.set(key, name);
-    await mkdir(join(cacheFolder(), "tune"), { recursive: true });
-    await writeFileAtomic(
-      path,
-      JSON.stringify(Object.fromEntries([...cache].toSorted(([a], [b]) => (a < b ? -1 : 1))), null, 1),
-    );
+    try {
+      makeFolder(join(cacheFolder(), "tune"));
+      await writeFileAtomic(
+        path,
+        JSON.stringify(Object.fromEntries([...cache].toSorted(([a], [b]) => (a < b ? -1 : 1))), null, 1),
+      );
+    } catch (error) {
+      if (!(error instanceof QdoraError)) throw error;
+      say(`note: what was measured is not kept: ${error.message}`);
+    }
   }
   return table;
 }
