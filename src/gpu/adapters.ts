@@ -6,19 +6,29 @@ interface AdapterInfo extends GPUAdapterInfo {
   readonly subgroupMatrixConfigs?: readonly MatrixShape[];
 }
 
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i;
+
+/**
+ * What people call the adapter, and which driver it has. WebGPU has the model in lower case with hyphens ("nvidia-geforce-rtx-4090"),
+ * and Dawn describes the driver ("NVIDIA: 580.65.06"), which says nothing of the model.
+ */
+function nameOf({ device, description, vendor }: GPUAdapterInfo, isSoftware: boolean): string {
+  const model = device.replaceAll("-", " ").trim();
+  if (description === "") return model || vendor || "unknown";
+  return isSoftware || model === "" ? description : `${model} (${description})`;
+}
+
 /** The adapter's properties as plain data. */
 export function traitsOf(adapter: GPUAdapter): AdapterTraits {
   const info = adapter.info as AdapterInfo;
   const limits = adapter.limits;
-  const name = info.description || info.device || info.vendor || "unknown";
+  const isSoftware = info.isFallbackAdapter || SOFTWARE.test(`${info.description} ${info.device}`);
   const hasSubgroups = adapter.features.has("subgroups");
   return {
-    name,
+    name: nameOf(info, isSoftware),
     vendor: info.vendor,
     architecture: info.architecture,
-    isSoftware:
-      info.isFallbackAdapter ||
-      /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i.test(`${name} ${info.device}`),
+    isSoftware,
     subgroupMinSize: hasSubgroups ? (info.subgroupMinSize ?? 0) : 0,
     subgroupMaxSize: hasSubgroups ? (info.subgroupMaxSize ?? 0) : 0,
     features: new Set(adapter.features),
@@ -52,12 +62,15 @@ const HOW = "`scripts/with-gpu.sh COMMAND` runs any command with a software GPU 
 const request = (instance: GPU, options: GPURequestAdapterOptions = {}): Promise<GPUAdapter | null> =>
   instance.requestAdapter(options).catch(() => null);
 
+/** Letters and digits alone, so that "RTX-4090" is part of "NVIDIA GeForce RTX 4090". */
+const plain = (text: string): string => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, " ");
+
 function isWanted(traits: AdapterTraits, wanted: string | undefined): boolean {
   if (wanted === undefined || wanted === "") return true;
   if (wanted === "software") return traits.isSoftware;
   if (wanted === "hardware") return !traits.isSoftware;
   const { vendor, architecture, name } = traits;
-  return `${vendor} ${architecture} ${name}`.toLowerCase().includes(wanted.toLowerCase());
+  return plain(`${vendor} ${architecture} ${name}`).includes(plain(wanted));
 }
 
 /**
@@ -81,7 +94,7 @@ export async function findAdapter(create: Create, wanted: string | undefined): P
     const named = create([`adapter=${name}`]);
     const adapter = await request(named);
     const traits = adapter ? traitsOf(adapter) : undefined;
-    const isNamed = !KINDS.includes(wanted) && name.toLowerCase().includes(wanted?.toLowerCase() ?? "");
+    const isNamed = !KINDS.includes(wanted) && plain(name).includes(plain(wanted ?? ""));
     if (adapter && traits && (isNamed || isWanted(traits, wanted))) return { instance: named, adapter };
     offered.push(traits?.vendor ? `${name}, vendor ${traits.vendor}` : name);
   }
