@@ -1,4 +1,4 @@
-// What real GPUs' compilers make of the chosen variant of every kernel, for GPUs that are not here.
+// What real GPUs' drivers make of the kernels, for GPUs that are not here: the chosen variant of each, compiled, and the CPU side of a step.
 // usage: gpu_table.mjs TOOL [--devices A,B] [--only PATTERN] [--json] [--write]   (through gpu_table.sh, after npm run build)
 //   TOOL     where the gpu-stats tool was set up: stats.sh, labels.mjs and a node that runs on its libraries
 //   --only   a regular expression over "kernel file defines"
@@ -14,6 +14,7 @@ import { machineText, ownVersions } from "../bench/shared/machine.mjs";
 import { writeSection } from "../bench/shared/section.mjs";
 import { versionsText } from "../bench/shared/table.mjs";
 import { expandWgsl } from "../dist/gpu/wgsl.js";
+import { hostText } from "./gpu_table/host.mjs";
 import { innermostLoops } from "./gpu_table/loops.mjs";
 import { multiplyingLoop, pipelineStats, workgroupBytes, worstCompile } from "./gpu_table/stats.mjs";
 import { resultsText } from "./gpu_table/text.mjs";
@@ -114,10 +115,15 @@ const results = wanted.map((device) => {
   return measure(device);
 });
 const mesa = /Mesa [\w.~+-]+/.exec(results[0].adapter.name)?.[0] ?? results[0].adapter.name;
-const text = resultsText(results, [
+const facts = [
   `${mesa} (NVK, ANV, RADV); ${versionsText(ownVersions())}; ${machineText()}`,
   "`npm run bench:gpus -- TOOL --write`, TOOL being the folder of the gpu-stats tool (not part of this repository)",
-]);
+];
+const sections = [["gpus", resultsText(results, facts)]];
+// A part of the table comes without it.
+if (!flags.only && !flags.devices) sections.push(["drivers", hostText(tool, facts, here(".."))]);
+for (const [name, text] of sections) {
+  if (flags.write) writeSection(here("../bench/RESULTS.md"), name, text);
+  else if (!flags.json) console.log(text);
+}
 if (flags.json) console.log(JSON.stringify(results));
-else if (!flags.write) console.log(text);
-if (flags.write) writeSection(here("../bench/RESULTS.md"), "gpus", text);
