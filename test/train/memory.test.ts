@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../../src/config/resolve.js";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Executor } from "../../src/program/executor.js";
+import { callClass } from "../../src/program/tuner.js";
 import { fitMemory, memoryLimit, planRun, type PlannedRun } from "../../src/train/memory.js";
 import { geometryShape } from "../../src/train/plan.js";
 import { layoutOf } from "../../src/train/prepare.js";
@@ -177,6 +178,20 @@ describe("fitMemory", () => {
     const run = await planOf("llama-2-7b", asked);
     expect([run.storage.checkpointPlace, run.residentLayers]).toEqual(["gpu", 30]);
   });
+
+  it.each(["llama-2-7b", "qwen2.5-1.5b"])(
+    "runs calls of the same classes wherever layers wait, so that a resumed run keeps its kernels: %s",
+    async (geometry) => {
+      const classes = async (flags: Flags): Promise<readonly string[]> => {
+        const { programs } = await planOf(geometry, { max_seq_length: 256, val_size: 2, ...flags });
+        const calls = programs.flatMap((p) => p.calls).filter((call) => !call.kernel.transfer);
+        return [...new Set(calls.map(callClass))].toSorted();
+      };
+      const resident = await classes({ stream_layers: "0", checkpoint_place: "gpu" });
+      for (const stream_layers of ["all", "2"])
+        expect(await classes({ stream_layers, checkpoint_place: "host" })).toEqual(resident);
+    },
+  );
 });
 
 describe("savings", () => {
