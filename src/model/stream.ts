@@ -75,7 +75,7 @@ export function chunksOf(N: number, capacity: number, size: number): readonly Ch
 
 /** Calls that work on a chunk. */
 export const inChunk = (c: Chunk, calls: readonly Call[]): readonly Call[] =>
-  calls.map((call) => ({ ...call, chunk: c.first }));
+  calls.map((call) => ({ ...call, chunk: `${c.first} to ${c.first + c.rows}` }));
 
 /** The rows of a chunk of a tensor over the whole stream. */
 export const chunkRows = (t: Tensor, c: Chunk): Tensor => rowsOf(t, c.first, c.rows);
