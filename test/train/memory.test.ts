@@ -179,6 +179,21 @@ describe("fitMemory", () => {
     expect([run.storage.checkpointPlace, run.residentLayers]).toEqual(["gpu", 30]);
   });
 
+  it("keeps the inputs of layers that have backward, wherever they wait", async () => {
+    const upper = { max_seq_length: 256, target_modules: String.raw`.*layers\.(2[4-9]|3.)\..*_proj` };
+    const one = 256 * 4096 * 2;
+    const onGpu = await planOf("llama-2-7b", upper);
+    expect(onGpu.plan.bytesByKind.get("checkpoint")).toBe(8 * one);
+    const onHost = await planOf("llama-2-7b", { ...upper, checkpoint_place: "host" });
+    expect(onHost.host.get("checkpoints")).toBe(8 * one);
+    const [microBatch] = onHost.programs;
+    const moves = microBatch?.calls.filter((call) => call.host?.startsWith("checkpoint "));
+    expect(moves).toHaveLength(16);
+    // In f32 the decoder's output is one of them.
+    const exact = await planOf("llama-2-7b", { ...upper, checkpoint_dtype: "f32" });
+    expect(exact.plan.bytesByKind.get("checkpoint")).toBe(9 * 2 * one);
+  });
+
   it.each(["llama-2-7b", "qwen2.5-1.5b"])(
     "runs calls of the same classes wherever layers wait, so that a resumed run keeps its kernels: %s",
     async (geometry) => {
