@@ -1,139 +1,101 @@
-// DoRA against LoRA on the same model, batch and rank: time of an optimizer step of 1,024 tokens, and bytes on the GPU.
-// usage: npm run bench:dora [-- --model FOLDER] [--rounds N] [--rows 4] [--length 256] [--quant nf4|none] [--profile] [--json]   (the model: SmolLM2-135M of `npm run test:real`)
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+// DoRA against LoRA on the same model, batch and rank: optimizer steps in turns, with what `qdora bench throughput` says of them.
+// usage: npm run bench:dora [-- --model FOLDER] [--cases none:1x256,full:1x256] [--rounds N] [--quant nf4|none] [--rank 16] [--profile] [--json | --write]   (the model: SmolLM2-135M of `npm run test:real`)
+// A case is gradient_checkpointing:ROWSxLENGTH, all of it one micro-batch. Cases of more than 1,024 tokens get a third of the rounds.
+import { freemem } from "node:os";
+import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { resolveFinetuneConfig } from "../dist/config/resolve.js";
 import { openGpu } from "../dist/gpu/device.js";
 import { measureProductPeak } from "../dist/kernels/product_peak.js";
 import { profileTable } from "../dist/report/profile.js";
-import { median } from "../dist/train/median.js";
-import { prepareRun } from "../dist/train/prepare.js";
-import { profiled } from "../dist/train/profile.js";
-import { TrainingSession } from "../dist/train/session.js";
-import { stepBatches } from "../dist/train/batches.js";
+import { measureThroughput } from "../dist/train/throughput_bench.js";
+import { doraText } from "./dora/text.mjs";
+import { machineText, ownVersions } from "./shared/machine.mjs";
+import { writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
   options: {
     model: { type: "string", default: process.env.QDORA_SMOLLM2 ?? "" },
-    rounds: { type: "string", default: "5" },
+    cases: {
+      type: "string",
+      default: "none:1x256,selective:1x256,full:1x256,none:8x256,selective:8x256",
+    },
+    rounds: { type: "string", default: "15" },
     quant: { type: "string", default: "nf4" },
-    rows: { type: "string", default: "4" },
-    length: { type: "string", default: "256" },
     rank: { type: "string", default: "16" },
     profile: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
   },
 });
-if (flags.model === "") {
-  console.error("error: bench:dora: no model\nhint: give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
+const MANY_TOKENS = 1024;
+
+function refuse(fact, hint) {
+  console.error(`error: bench:dora: ${fact}\nhint: ${hint}`);
   process.exit(2);
 }
 
-const [ROWS, LENGTH] = [Number(flags.rows), Number(flags.length)];
-const VOCAB = 32000;
-/** Numbers in a fixed order; the time of a step does not depend on what the tokens are. */
-const ids = Array.from({ length: ROWS }, (_, row) =>
-  Array.from({ length: LENGTH }, (__, i) => (row * 7919 + i * 104729) % VOCAB),
-);
-const folder = mkdtempSync(join(tmpdir(), "qdora-bench-"));
-const data = join(folder, "rows.jsonl");
-writeFileSync(data, ids.map((input_ids) => JSON.stringify({ input_ids })).join("\n"));
+if (flags.model === "") refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
+if (!/^[1-9]\d*$/.test(flags.rounds)) refuse(`--rounds is ${flags.rounds}`, "give a whole number from 1 on");
+const cases = flags.cases.split(",").map((name) => {
+  const [, checkpointing, rows, length] =
+    /^(none|selective|full):([1-9]\d*)x([1-9]\d*)$/.exec(name) ??
+    refuse(`--cases has ${name}`, "give cases like none:1x256");
+  return { checkpointing, rows: Number(rows), length: Number(length) };
+});
 
 const gpu = await openGpu();
-
-async function open(use_dora) {
-  const config = await resolveFinetuneConfig({
-    model: flags.model,
-    data,
-    output_dir: join(folder, "out"),
-    quant: flags.quant,
-    rank: Number(flags.rank),
-    use_dora,
-    batch_size: ROWS,
-    gradient_accumulation_steps: 1,
-    max_steps: 1000,
-  });
-  const run = await prepareRun(config);
-  const session = await TrainingSession.open(
-    run,
-    gpu,
-    () => {},
-    () => {},
-  );
-  return { run, session, batches: stepBatches(run, 0), times: [], step: 0 };
-}
-
-async function step(side) {
-  await side.session.executor.idle();
-  const start = performance.now();
-  await side.session.step(side.batches, {
-    step: side.step++,
-    learningRate: 1e-4,
-    weightDecay: 0,
-    maxGradNorm: 1,
-  });
-  return performance.now() - start;
-}
-
-async function profile(side, name) {
-  const { profile: timed } = await profiled(side.session.executor, side.step + 1, () => step(side));
-  console.log(name);
-  console.log(profileTable({ ...timed, peak: await measureProductPeak(gpu) }));
-}
-
 try {
-  const [lora, dora] = [await open(false), await open(true)];
-  // The first steps compile.
-  for (const side of [lora, dora]) await step(side);
-  if (flags.profile) {
-    await profile(lora, "LoRA");
-    await profile(dora, "DoRA");
+  const peak = await measureProductPeak(gpu);
+  const results = [];
+  for (const { checkpointing, rows, length } of cases) {
+    const tokens = rows * length;
+    const rounds = Math.max(1, Math.round(Number(flags.rounds) / (tokens > MANY_TOKENS ? 3 : 1)));
+    const settings = await resolveFinetuneConfig(
+      {
+        model: flags.model,
+        quant: flags.quant,
+        rank: Number(flags.rank),
+        gradient_checkpointing: checkpointing,
+        batch_size: rows,
+        max_seq_length: length,
+      },
+      undefined,
+      ["data", "output_dir"],
+    );
+    const what = {
+      geometry: undefined,
+      settings,
+      methods: ["lora", "dora"],
+      steps: rounds,
+      limit: undefined,
+    };
+    const memory = { sideBySideBytes: freemem() * 0.8 };
+    const [lora, dora] = await measureThroughput({ ...what, ...memory }, gpu, console.error);
+    if (flags.profile)
+      for (const side of [lora, dora])
+        console.error(`${side.method}\n${profileTable({ ...side.profile, peak })}`);
+    results.push({ checkpointing, rows, length, tokens, rounds, lora, dora });
+    console.error(
+      `${checkpointing}, ${rows} x ${length} tokens: DoRA / LoRA ${dora.timeOverLora.toFixed(3)} (${rounds} rounds)`,
+    );
   }
-  // Each round times both, one after the other, so that the machine's moods hit both.
-  const ratios = [];
-  for (let round = 0; round < Number(flags.rounds); round++) {
-    for (const side of round % 2 === 0 ? [lora, dora] : [dora, lora]) side.times.push(await step(side));
-    ratios.push(dora.times.at(-1) / lora.times.at(-1));
-  }
-  const bytes = (side) => side.run.plan.totalBytes;
-  const result = {
+  const text = doraText(results, {
+    machine: machineText(),
     adapter: gpu.traits.name,
-    tokens: ROWS * LENGTH,
-    lora_ms: Math.round(median(lora.times)),
-    dora_ms: Math.round(median(dora.times)),
-    time_ratio: Number(median(ratios).toFixed(4)),
-    lora_bytes: bytes(lora),
-    dora_bytes: bytes(dora),
-    bytes_ratio: Number((bytes(dora) / bytes(lora)).toFixed(4)),
-  };
-  if (flags.json) console.log(JSON.stringify(result));
-  else {
-    console.log(
-      `${result.adapter}, ${result.tokens} tokens per optimizer step, rank ${flags.rank}, ${flags.quant}`,
-    );
-    console.table([
-      {
-        method: "LoRA",
-        "ms per step": result.lora_ms,
-        "tok/s": Math.round((result.tokens / result.lora_ms) * 1000),
-        "GPU bytes": result.lora_bytes,
-      },
-      {
-        method: "DoRA",
-        "ms per step": result.dora_ms,
-        "tok/s": Math.round((result.tokens / result.dora_ms) * 1000),
-        "GPU bytes": result.dora_bytes,
-      },
-    ]);
-    console.log(
-      `DoRA / LoRA: time ${result.time_ratio} (median of ${flags.rounds} pairs), bytes ${result.bytes_ratio}`,
-    );
-  }
-  await lora.session.close();
-  await dora.session.close();
+    versions: ownVersions(),
+    model: basename(flags.model),
+    peak,
+    rank: flags.rank,
+    quant: flags.quant,
+  });
+  const plain = ({ profile: _, ...side }) => side;
+  if (flags.json)
+    for (const { lora, dora, ...rest } of results)
+      console.log(JSON.stringify({ ...rest, lora: plain(lora), dora: plain(dora) }));
+  else console.log(text);
+  if (flags.write) writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), "steps", text);
 } finally {
   await gpu.destroy();
-  rmSync(folder, { recursive: true, force: true });
 }

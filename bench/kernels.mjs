@@ -1,6 +1,7 @@
 // GFLOP/s of the products with frozen weights in every variant, their share of the best f32 product of the same shape, and the ratios
 // that the products are held to.
-// usage: scripts/with-gpu.sh node bench/kernels.mjs [--json] [--rounds N] [--tokens N,N] [--only PATTERN]   (after npm run build)
+// usage: npm run bench:kernels -- [--rounds N] [--tokens N,N] [--only PATTERN] [--json | --write]
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
 import { callProductBackward, callProductForward } from "../dist/kernels/product.js";
@@ -9,6 +10,9 @@ import { doubleQuantLayout } from "../dist/kernels/weight.js";
 import { acceptedVariants, Executor } from "../dist/program/executor.js";
 import { planMemory } from "../dist/program/planner.js";
 import { tensor, tensorBytes } from "../dist/program/tensor.js";
+import { kernelsText, productRatios } from "./kernels/text.mjs";
+import { machineText, ownVersions } from "./shared/machine.mjs";
+import { writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
   options: {
@@ -16,6 +20,7 @@ const { values: flags } = parseArgs({
     rounds: { type: "string", default: "5" },
     tokens: { type: "string", default: "512,1" },
     only: { type: "string", default: "" },
+    write: { type: "boolean", default: false },
   },
 });
 
@@ -174,69 +179,23 @@ async function measure(gpu, N, shape) {
   }));
 }
 
-const geometricMean = (values) => Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length);
-
-/** What the products are held to, each ratio a geometric mean over the shapes. */
-const TARGETS = [
-  { name: "NF4 forward / best f32", least: 1, over: ["nf4 forward"], under: ["f32 forward", "f32 dX"] },
-  { name: "NF4 dX / NF4 forward", least: 0.95, over: ["nf4 dX"], under: ["nf4 forward"] },
-  {
-    name: "best f32 / plain 8x8 register tile",
-    least: 3,
-    over: ["f32 forward", "f32 dX"],
-    under: ["f32 forward 8x8 tile"],
-  },
-];
-
-/** The targets' ratios at each number of tokens that was measured with every shape. */
-function ratios(rows) {
-  const best = (tokens, shape, names) =>
-    Math.max(
-      ...rows
-        .filter((r) => r.tokens === tokens && r.shape === shape)
-        .filter((r) => names.includes(r.product) || names.includes(`${r.product} ${r.variant}`))
-        .map((r) => r.gflops),
-    );
-  return [...new Set(rows.map((r) => r.tokens))].flatMap((tokens) =>
-    TARGETS.flatMap(({ name, least, over, under }) => {
-      const each = SHAPES.map((shape) => shape.join("->")).map(
-        (shape) => best(tokens, shape, over) / best(tokens, shape, under),
-      );
-      return each.every(Number.isFinite) ? [{ name, tokens, least, ratio: geometricMean(each), each }] : [];
-    }),
-  );
-}
-
 const gpu = await openGpu();
 const rows = [];
-if (!flags.json) {
-  console.log(`${gpu.traits.name}, best of ${flags.rounds} interleaved rounds\n`);
-  console.log(
-    "| tokens | in->out | product | variant | GFLOP/s | GB/s | of best f32 |\n|---|---|---|---|---|---|---|",
-  );
-}
 for (const N of flags.tokens.split(",").map(Number)) {
   for (const shape of SHAPES) {
-    for (const r of await measure(gpu, N, shape)) {
-      rows.push(r);
-      const share = r.shareOfBestF32 === null ? "" : `${(100 * r.shareOfBestF32).toFixed(0)} %`;
-      const numbers = `${r.gflops.toFixed(1)} | ${r.gigabytesPerSecond.toFixed(1)} | ${share}`;
-      if (!flags.json) console.log(`| ${N} | ${r.shape} | ${r.product} | ${r.variant} | ${numbers} |`);
-    }
+    console.error(`${N} tokens, ${shape.join("->")}`);
+    rows.push(...(await measure(gpu, N, shape)));
   }
 }
-const found = ratios(rows);
-if (flags.json)
-  console.log(
-    JSON.stringify({ adapter: gpu.traits.name, rounds: Number(flags.rounds), rows, ratios: found }),
-  );
-else {
-  console.log(
-    "\nRatios, geometric mean of the shapes (each shape); targets are for a software adapter, 512 tokens\n",
-  );
-  for (const { name, tokens, least, ratio, each } of found)
-    console.log(
-      `- ${name}, ${tokens} tokens: ${ratio.toFixed(2)} (${each.map((v) => v.toFixed(2)).join(", ")}); at least ${least}`,
-    );
-}
+const rounds = Number(flags.rounds);
+const ratios = productRatios(rows);
+const text = kernelsText(rows, ratios, {
+  machine: machineText(),
+  adapter: gpu.traits.name,
+  versions: ownVersions(),
+  rounds,
+});
+if (flags.json) console.log(JSON.stringify({ adapter: gpu.traits.name, rounds, rows, ratios }));
+else console.log(text);
+if (flags.write) writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), "products", text);
 await gpu.destroy();

@@ -1,13 +1,13 @@
 // Our products against those of onnxruntime, tfjs and jax-js on the same adapter, and our training against PEFT + bitsandbytes on the CPU.
 // usage: npm run bench:peers [-- --part products|training] [--tokens N] [--rounds N] [--only PATTERN] [--model FOLDER] [--json | --write]
 // QDORA_PEFT_PYTHON: a Python with torch, transformers, peft and bitsandbytes; without it, training is left out.
-import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { writeSection } from "../scripts/gpu_table/section.mjs";
 import { measureProducts } from "./peers/products.mjs";
 import { productRatios, productsText, trainingRatios, trainingText } from "./peers/text.mjs";
 import { measureTraining } from "./peers/training.mjs";
+import { machineText } from "./shared/machine.mjs";
+import { writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
   options: {
@@ -42,8 +42,7 @@ for (const name of ["tokens", "rounds"])
   if (!(Number.isInteger(Number(flags[name])) && Number(flags[name]) > 0))
     fail(`--${name} got "${flags[name]}"`, "give a whole number, 1 or more");
 const rounds = Number(flags.rounds);
-const [cpu] = cpus();
-const machine = `${cpus().length} x ${cpu.model}, node ${process.version}, ${new Date().toISOString().slice(0, 10)}`;
+const machine = machineText();
 
 function show(name, result, text, ratios) {
   if (flags.json) console.log(JSON.stringify({ part: name, machine, ...result, ratios }));

@@ -1,14 +1,17 @@
 // Every compute_dtype against f32: the curve of training losses and the held-out loss of whole runs (NF4, DoRA), by the command line.
-// usage: npm run bench:precision [-- --model FOLDER] [--data FILE] [--steps 100] [--length 128] [--rows 1] [--accumulation 1] [--held-out 4] [--dtypes auto,f16] [--json]   (the model: SmolLM2-135M of `npm run test:real`)
+// usage: npm run bench:precision [-- --model FOLDER] [--data FILE] [--steps 100] [--length 128] [--rows 1] [--accumulation 1] [--held-out 4] [--dtypes auto,f16] [--json | --write]   (the model: SmolLM2-135M of `npm run test:real`)
 // On a software GPU f16 is forced onto its matrices, where it takes thirty times as long as f32: an hour and a half on two cores.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
-import { median } from "../dist/train/median.js";
+import { machineText, ownVersions } from "./shared/machine.mjs";
+import { median } from "./shared/numbers.mjs";
+import { writeSection } from "./shared/section.mjs";
+import { reached, table, versionsText } from "./shared/table.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const DTYPES = ["auto", "f16"];
@@ -24,6 +27,7 @@ const { values: flags } = parseArgs({
     "held-out": { type: "string", default: "4" },
     dtypes: { type: "string", default: DTYPES.join() },
     json: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
   },
 });
 
@@ -101,19 +105,42 @@ const rows = dtypes.map((dtype) => {
   };
 });
 
-if (flags.json) {
-  console.log(JSON.stringify({ adapter, f32: { ...exact }, rows }));
-} else {
-  const shape = `${flags.steps} steps of ${flags.rows} x ${flags.length} tokens x ${flags.accumulation}`;
-  console.log(
-    `${adapter}; ${shape}; f32: loss ${exact.losses[0]} to ${exact.losses.at(-1)}, held-out ${exact.held}\n`,
-  );
-  console.log(
-    "| compute_dtype | first loss off by | median | largest (step) | held-out loss off by | GPU bytes |",
-  );
-  console.log("| --- | --- | --- | --- | --- | --- |");
-  for (const r of rows)
-    console.log(
-      `| ${r.dtype} | ${r.first.toFixed(4)} % | ${r.median.toFixed(4)} % | ${r.largest.toFixed(4)} % (${r.step}) | ${r.heldOut.toFixed(4)} % | ${r.gpuBytes} |`,
-    );
-}
+/** In percent of f32's: a step's loss, and the held-out loss after the last. */
+const [LARGEST, LARGEST_HELD_OUT] = [0.5, 0.2];
+
+const shape = `${flags.steps} steps of ${flags.rows} x ${flags.length} tokens x ${flags.accumulation}`;
+const text = [
+  "## What compute_dtype costs in exactness",
+  "",
+  `- ${machineText()}`,
+  `- ${adapter}; ${versionsText(ownVersions())}; \`npm run bench:precision -- --write\``,
+  `- ${basename(flags.model)}, ${shape}; NF4, DoRA, rank 16 on all linear layers, ${flags["held-out"]} rows held out`,
+  `- f32: loss ${exact.losses[0]} to ${exact.losses.at(-1)}, held-out ${exact.held}`,
+  `- wanted: a step's loss within ${LARGEST} % of f32's, the held-out loss within ${LARGEST_HELD_OUT} %`,
+  "",
+  table(
+    [
+      "compute_dtype",
+      "first loss off by",
+      "median",
+      "largest",
+      "in step",
+      "held-out off by",
+      "GPU bytes",
+      "reached",
+    ],
+    rows.map((r) => [
+      r.dtype,
+      `${r.first.toFixed(4)} %`,
+      `${r.median.toFixed(4)} %`,
+      `${r.largest.toFixed(4)} %`,
+      r.step,
+      `${r.heldOut.toFixed(4)} %`,
+      r.gpuBytes,
+      reached(r.largest <= LARGEST && r.heldOut <= LARGEST_HELD_OUT),
+    ]),
+  ),
+].join("\n");
+if (flags.json) console.log(JSON.stringify({ adapter, f32: { ...exact }, rows }));
+else console.log(text);
+if (flags.write) writeSection(here("RESULTS.md"), "precision", text);

@@ -10,4 +10,5 @@ if [ "$name" = dora ] || [ "$name" = precision ] || { [ "$name" = peers ] && [ -
 fi
 sh scripts/install.sh >&2
 npm run --silent build
+[ "$name" = memory ] && exec node "bench/$name.mjs" "$@"
 exec sh scripts/with-gpu.sh node "bench/$name.mjs" "$@"

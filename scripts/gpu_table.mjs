@@ -6,13 +6,15 @@
 //   --write  puts the tables into bench/RESULTS.md
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { machineText, ownVersions } from "../bench/shared/machine.mjs";
+import { writeSection } from "../bench/shared/section.mjs";
+import { versionsText } from "../bench/shared/table.mjs";
 import { expandWgsl } from "../dist/gpu/wgsl.js";
 import { innermostLoops } from "./gpu_table/loops.mjs";
-import { writeSection } from "./gpu_table/section.mjs";
 import { multiplyingLoop, pipelineStats, workgroupBytes, worstCompile } from "./gpu_table/stats.mjs";
 import { resultsText } from "./gpu_table/text.mjs";
 
@@ -111,11 +113,9 @@ const results = wanted.map((device) => {
   console.error(`compiling for ${DEVICES[device][1]}`);
   return measure(device);
 });
-const version = (name) =>
-  JSON.parse(readFileSync(here(`../node_modules/${name}/package.json`), "utf8")).version;
 const mesa = /Mesa [\w.~+-]+/.exec(results[0].adapter.name)?.[0] ?? results[0].adapter.name;
 const text = resultsText(results, [
-  `${mesa} (NVK, ANV, RADV), webgpu ${version("webgpu")}, node ${process.version}, ${cpus().length} x ${cpus()[0].model}, ${new Date().toISOString().slice(0, 10)}`,
+  `${mesa} (NVK, ANV, RADV); ${versionsText(ownVersions())}; ${machineText()}`,
   "`npm run bench:gpus -- TOOL --write`, TOOL being the folder of the gpu-stats tool (not part of this repository)",
 ]);
 if (flags.json) console.log(JSON.stringify(results));

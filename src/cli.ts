@@ -2,6 +2,8 @@
 /** The command line: one file per command in commands/. */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { flagName } from "./config/schema.js";
+import { keyElsewhere } from "./config/suggest.js";
 import { addBench } from "./commands/bench.js";
 import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
@@ -22,13 +24,18 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
 
 /** Commander's complaint in the form of all errors. */
 const usageError =
-  (help: string) =>
+  (help: string, options: Command["options"] = []) =>
   (text: string, write: (text: string) => void): void => {
     const [fact = "", suggestion] = text
       .replace(/^error: /, "")
       .trim()
       .split("\n");
-    const hint = suggestion?.replace(/^\(Did (.*)\)$/, "did $1") ?? `\`${help} --help\` lists what there is`;
+    const key = keyElsewhere(/^unknown option '--([^']+)'/.exec(fact)?.[1] ?? "");
+    const flag = options.find(({ long }) => key !== undefined && long === flagName(key))?.long;
+    const hint =
+      (flag && `did you mean ${flag}?`) ??
+      suggestion?.replace(/^\(Did (.*)\)$/, "did $1") ??
+      `\`${help} --help\` lists what there is`;
     write(`error: usage: ${fact}\nhint: ${hint}\n`);
   };
 
@@ -57,7 +64,9 @@ const COMMANDS = [
 ];
 for (const add of COMMANDS) add(program);
 for (const command of program.commands) {
-  command.exitOverride().configureOutput({ outputError: usageError(`qdora ${command.name()}`) });
+  command
+    .exitOverride()
+    .configureOutput({ outputError: usageError(`qdora ${command.name()}`, command.options) });
 }
 // A reader of results that has gone (`qdora … | head`) ends the program, without a stack trace; one of messages does not end a run.
 process.stdout.on("error", () => process.exit(1));

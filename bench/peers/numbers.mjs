@@ -1,9 +1,4 @@
-// What the bench makes of its measurements.
-
-export { median } from "../../dist/train/median.js";
-
-export const geometricMean = (values) =>
-  Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
+// Whether results of peers are right, and how much work a product is.
 
 /** Largest difference over the largest expected magnitude; Infinity where sizes differ or a number is not finite. */
 export function relativeError(found, expected) {

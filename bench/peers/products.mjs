@@ -1,6 +1,7 @@
 // Products of the peers against ours: same adapter, same data, checked, then timed in rounds in which all take turns.
+import { median } from "../shared/numbers.mjs";
 import { installPeer } from "./install.mjs";
-import { median, productFlops, relativeError } from "./numbers.mjs";
+import { productFlops, relativeError } from "./numbers.mjs";
 import { startPeer } from "./process_peer.mjs";
 
 /** Work of one timed run: long against the waiting for it. */

@@ -1,10 +1,10 @@
 // Our products, as a training step calls them; of the variants that the adapter accepts, the fastest.
-import { readFileSync } from "node:fs";
 import { openGpu } from "../../dist/gpu/device.js";
 import { callProductForward } from "../../dist/kernels/product.js";
 import { acceptedVariants, Executor } from "../../dist/program/executor.js";
 import { planMemory } from "../../dist/program/planner.js";
 import { tensor } from "../../dist/program/tensor.js";
+import { ownVersions } from "../shared/machine.mjs";
 import { BLOCK, dequantised, packed } from "./problem.mjs";
 
 const READBACK_BYTES = 1 << 20;
@@ -36,7 +36,6 @@ function weight(product, problem) {
 
 export async function open() {
   const gpu = await openGpu();
-  const version = (file) => JSON.parse(readFileSync(new URL(file, import.meta.url), "utf8")).version;
   async function load(call, variant, content) {
     const program = { name: "product", calls: [call] };
     const executor = await Executor.allocate(gpu, planMemory([program], READBACK_BYTES));
@@ -57,10 +56,7 @@ export async function open() {
   }
   return {
     adapter: gpu.traits.name,
-    versions: {
-      qdora: version("../../package.json"),
-      webgpu: version("../../node_modules/webgpu/package.json"),
-    },
+    versions: ownVersions(),
     async prepare(product, problem) {
       const { tokens: N, inputs, out } = problem;
       const x = given("x", [N, inputs]);

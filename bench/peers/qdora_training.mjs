@@ -1,6 +1,6 @@
 // QDoRA steps by qdora, one for each line on stdin: the near side of peft_training.py, with the same lines of JSON.
 import { randomUUID } from "node:crypto";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -10,6 +10,7 @@ import { peakResidentBytes, resetPeak } from "../../dist/report/process_memory.j
 import { stepBatches } from "../../dist/train/batches.js";
 import { prepareRun } from "../../dist/train/prepare.js";
 import { TrainingSession } from "../../dist/train/session.js";
+import { ownVersions } from "../shared/machine.mjs";
 
 const asked = JSON.parse(process.argv[2]);
 const say = (what) => console.log(JSON.stringify(what));
@@ -35,13 +36,7 @@ try {
   const quiet = () => undefined;
   const session = await TrainingSession.open(run, gpu, quiet, quiet);
   const batches = stepBatches(run, 0);
-  const versions = Object.fromEntries(
-    ["../../package.json", "../../node_modules/webgpu/package.json"].map((file) => {
-      const { name, version } = JSON.parse(readFileSync(new URL(file, import.meta.url), "utf8"));
-      return [name, version];
-    }),
-  );
-  say({ versions, adapter: gpu.traits.name, planBytes: run.plan.totalBytes });
+  say({ versions: ownVersions(), adapter: gpu.traits.name, planBytes: run.plan.totalBytes });
   let step = 0;
   for await (const line of createInterface({ input: process.stdin })) {
     if (line !== "step") throw new Error(`got "${line}", expected "step"`);

@@ -1,15 +1,9 @@
 // The measured tables as Markdown.
-import { geometricMean } from "./numbers.mjs";
+import { geometricMean } from "../shared/numbers.mjs";
+import { digits, reached, table, versionsText } from "../shared/table.mjs";
 import { nameOf, PEER_PRODUCTS } from "./products.mjs";
 import { LARGEST_PEAK, LEAST_RATE, SIDES } from "./training.mjs";
 
-const table = (head, rows) =>
-  [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
-const versionsText = (versions) =>
-  Object.entries(versions)
-    .map(([name, version]) => `${name} ${version}`)
-    .join(", ");
-const digits = (value) => value.toFixed(value < 10 ? 2 : 1);
 const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
 
 /** By peer: our rate over its rate at each shape that it could run, and their geometric mean. */
@@ -42,7 +36,7 @@ export function productsText(result, machine) {
     ...r.ratios.map((ratio) => (Number.isNaN(ratio) ? "-" : `${digits(ratio)}x`)),
     `${digits(r.mean)}x`,
     `>= ${r.least}x`,
-    r.mean >= r.least ? "yes" : "no",
+    reached(r.mean >= r.least),
   ]);
   const head = shapes.map((shape) => shape);
   return [
@@ -96,7 +90,7 @@ export function trainingText(result, machine) {
     "",
     `- ${machine}`,
     `- ${adapter}; ${versionsText(versions)}; \`QDORA_PEFT_PYTHON=PYTHON npm run bench:peers -- --part training --write\``,
-    `- SmolLM2-135M, 1 x ${result.tokens} tokens, rank ${result.rank} on all linear layers, NF4 with double quantisation, f32, AdamW; ${result.threads} threads`,
+    `- SmolLM2-135M, 1 x ${result.tokens} tokens, rank ${result.rank} on all linear layers, NF4 with double quantisation, products in f32, AdamW; ${result.threads} threads`,
     `- medians of ${result.rounds} rounds in which all take turns, after one step each; the names end with the gradient checkpointing`,
     "- peak: what the process held in RAM at most, loading included, above what it held with imports done and the GPU opened. A software",
     "  GPU's memory and compiled shaders are in it.",

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { median } from "./numbers.mjs";
+import { median } from "../shared/numbers.mjs";
 
 export const TRAINING = { tokens: 256, rank: 16, alpha: 32, learning_rate: 1e-4 };
 /** Our choices of gradient checkpointing, and the one of PEFT's that keeps as much; `least`: the rate over PEFT's has to be that. */

@@ -1,4 +1,4 @@
-// Compiles the chosen variant of every kernel for the Vulkan device at hand, one pipeline after the other: the inner half of
+// Compiles the chosen variant of every kernel, and what else the tuner may choose, for the Vulkan device at hand, one pipeline after the other: the inner half of
 // gpu_table.mjs, which runs it once per device. The last line of its output is JSON: what the adapter is and what was compiled.
 // usage: compile.mjs [--only PATTERN] [--no-bounds-checks]
 import { parseArgs } from "node:util";
@@ -18,12 +18,17 @@ const { values: flags } = parseArgs({
 const gpu = await openGpu({ dawnFeatures: flags["no-bounds-checks"] ? ["disable_robustness"] : [] });
 const pipelines = new Pipelines(gpu);
 const made = new Map();
-for (const { model, call } of modelCalls()) {
-  const [variant] = acceptedVariants(call, gpu);
+/** The variant of a fixed table, and small tiles, which the tuner takes where they are faster. */
+const candidates = (call) =>
+  acceptedVariants(call, gpu).filter(({ name }, i) => i === 0 || name.startsWith("small_"));
+const calls = [...modelCalls()].flatMap(({ model, call }) =>
+  candidates(call).map((variant) => ({ model, call, variant })),
+);
+for (const { model, call, variant } of calls) {
   // The plain tile that a matrix is compared with is the same, whatever f16 is allowed.
   const { HALF: isHalf, SPLIT: _isSplit, ...options } = call.options;
   // Where f16 changes nothing, the f32 call has been compiled already.
-  if (isHalf && variant.name !== "matrix") continue;
+  if (isHalf && !variant.name.endsWith("matrix")) continue;
   const defines = variant.defines(call, gpu.traits);
   const key = `${variant.file} ${JSON.stringify(defines, Object.keys(defines).toSorted())}`;
   if (!new RegExp(flags.only).test(`${call.kernel.name} ${key}`)) continue;

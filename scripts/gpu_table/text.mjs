@@ -8,7 +8,7 @@ function groupBy(rows, keyOf) {
 }
 
 const isProduct = (row) => row.kernel.includes("_product_");
-const onMatrices = (row) => row.variant === "matrix" && row.loop?.matrix > 0;
+const onMatrices = (row) => row.variant.endsWith("matrix") && row.loop?.matrix > 0;
 const most = (values) => (values.length > 0 ? Math.max(...values) : undefined);
 const least = (values) => (values.length > 0 ? Math.min(...values) : undefined);
 const number = (v, digits = 0) =>

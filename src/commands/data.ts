@@ -6,7 +6,8 @@ import { surveyData } from "../data/survey.js";
 import { loadTokenizer } from "../data/tokenizer.js";
 import { sourceName } from "../data/sources.js";
 import { readArchitecture } from "../model/config.js";
-import { brokenWords, kindWords } from "../report/data_report.js";
+import type { ColumnCounts } from "../data/column_counts.js";
+import { brokenWords, columnWords, kindWords } from "../report/data_report.js";
 import { histogramLines, lengthHistogram } from "../report/histogram.js";
 import { printable, sampleText, segmentsOf } from "../report/sample_text.js";
 import { runCommand } from "./run_command.js";
@@ -43,6 +44,8 @@ interface Report {
 
 const n = (count: number): string => count.toLocaleString("en-US");
 
+const namesOf = (columns: ColumnCounts): readonly string[] => columns.map(([name]) => name);
+
 async function withModel(files: readonly string[], model: string, flags: DataFlags): Promise<Report> {
   const arch = await readArchitecture(model);
   const tokenizer = await loadTokenizer(model).catch((error: unknown) => ({ error }));
@@ -64,6 +67,7 @@ async function withModel(files: readonly string[], model: string, flags: DataFla
       segmentsOf(train.row(row), usable),
     );
     const hasColor = process.stderr.isTTY && !process.env["NO_COLOR"];
+    const columns = dataset.sources.map(({ train: part }) => part.tokens.summary.columns);
     const sources = dataset.sources.map(({ source, splits, train: part, validation: held }) => ({
       source: sourceName(source),
       splits,
@@ -71,7 +75,8 @@ async function withModel(files: readonly string[], model: string, flags: DataFla
       validation_files: held?.files.paths ?? [],
       rows: part.tokens.rows,
       validation_rows: held?.tokens.rows ?? 0,
-      columns: part.tokens.summary.columns,
+      columns: namesOf(part.tokens.summary.columns),
+      column_rows: Object.fromEntries(part.tokens.summary.columns),
       kinds: part.tokens.summary.kinds,
       cached: part.isCached,
     }));
@@ -89,10 +94,10 @@ async function withModel(files: readonly string[], model: string, flags: DataFla
         samples,
       },
       lines: [
-        ...sources.flatMap((source) => [
+        ...sources.flatMap((source, i) => [
           source.source,
           `  rows: ${kindWords(source.kinds)}${source.validation_rows > 0 ? `; ${n(source.validation_rows)} held out (${source.validation_files.join(", ")})` : ""}`,
-          `  columns: ${printable(source.columns.join(", "))}`,
+          `  columns: ${columnWords(columns[i] ?? [], source.kinds)}`,
           ...(source.splits.length > 0 ? [`  splits: ${source.splits.join(", ")}`] : []),
           ...(source.files.length > 1 ? [`  files: ${source.files.length}`] : []),
         ]),
@@ -129,7 +134,8 @@ async function withoutModel(files: readonly string[], flags: DataFlags): Promise
     files: paths,
     splits,
     rows,
-    columns,
+    columns: namesOf(columns),
+    column_rows: Object.fromEntries(columns),
     kinds,
     broken: broken.count,
     broken_rows: broken.named,
@@ -141,7 +147,7 @@ async function withoutModel(files: readonly string[], flags: DataFlags): Promise
       ...survey.sources.flatMap(({ source, splits, columns, kinds, broken, paths }) => [
         sourceName(source),
         `  rows: ${kindWords(kinds)}`,
-        `  columns: ${printable(columns.join(", "))}`,
+        `  columns: ${columnWords(columns, kinds)}`,
         ...(splits.length > 0 ? [`  splits: ${splits.join(", ")}`] : []),
         ...(paths.length > 1 ? [`  files: ${paths.length}`] : []),
         ...(broken.count > 0 ? [`  skipped: ${printable(brokenWords(broken))}`] : []),

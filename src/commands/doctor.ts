@@ -1,6 +1,6 @@
 /** `qdora doctor`: which GPU there is, what it can do, and what that means for training. */
 import type { Command } from "commander";
-import { openGpu, type Gpu } from "../gpu/device.js";
+import { listAdapters, openGpu, type Gpu } from "../gpu/device.js";
 import { formatBytes } from "../formats/bytes.js";
 import { cacheFolder } from "../program/tuner.js";
 import { runCommand } from "./run_command.js";
@@ -11,7 +11,7 @@ interface Finding {
   readonly meaning: string;
 }
 
-function findings(gpu: Gpu): readonly Finding[] {
+function findings(gpu: Gpu, adapters: readonly string[]): readonly Finding[] {
   const t = gpu.traits;
   const has = (feature: string): string => (t.features.has(feature) ? "yes" : "no");
   const subgroups =
@@ -23,6 +23,11 @@ function findings(gpu: Gpu): readonly Finding[] {
       name: "adapter",
       value: t.name,
       meaning: t.isSoftware ? "a software GPU: right numbers, slow; good for tests and tiny models" : "a GPU",
+    },
+    {
+      name: "all adapters",
+      value: adapters.join("; ") || "unknown",
+      meaning: "--device takes a part of a name",
     },
     {
       name: "vendor",
@@ -66,7 +71,7 @@ export function addDoctor(program: Command): void {
       runCommand(command.optsWithGlobals()["debug"] === true, async () => {
         const gpu = await openGpu({ adapter: options.device });
         try {
-          const rows = findings(gpu);
+          const rows = findings(gpu, await listAdapters());
           if (options.json) {
             process.stdout.write(
               `${JSON.stringify(Object.fromEntries(rows.map((r) => [r.name.replaceAll(" ", "_"), r.value])))}\n`,

@@ -10,6 +10,7 @@ import type { Base } from "../model/merged.js";
 import { formatBytes } from "../formats/bytes.js";
 import { baseOption } from "./base_option.js";
 import { percentPrinter } from "./percent.js";
+import { warnOfOtherBase } from "./other_base.js";
 import { runCommand } from "./run_command.js";
 import { localModel } from "./stoppable.js";
 import { untilSignal } from "./until_signal.js";
@@ -30,6 +31,7 @@ async function exportModel(
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
+  await warnOfOtherBase(flags.adapter, flags.model);
   const { base, reason } = await chooseBase(flags.model, flags.adapter, flags.base);
   if (flags.adapter !== undefined) {
     const { quantized } = await readArchitecture(flags.model);

@@ -4,6 +4,7 @@ import { QdoraError } from "../formats/error.js";
 import { generate } from "../generate/generate.js";
 import { GENERATE_DEFAULTS } from "../jobs/generate.js";
 import { formatRate } from "../report/format.js";
+import { warnOfOtherBase } from "./other_base.js";
 import { runCommand } from "./run_command.js";
 import { localModel } from "./stoppable.js";
 
@@ -99,6 +100,7 @@ export function addGenerate(program: Command): void {
           });
         const model = await localModel(flags.model, flags.revision);
         if ("exit" in model) return model.exit;
+        await warnOfOtherBase(flags.adapter, model.value.path);
         const result = await generate(
           {
             model: model.value.path,

@@ -12,6 +12,7 @@ import type { Base, FloatDtype } from "../model/merged.js";
 import { formatBytes } from "../formats/bytes.js";
 import { baseOption } from "./base_option.js";
 import { localModel } from "./stoppable.js";
+import { warnOfOtherBase } from "./other_base.js";
 import { runCommand } from "./run_command.js";
 import { untilSignal } from "./until_signal.js";
 import { percentPrinter } from "./percent.js";
@@ -88,6 +89,7 @@ function report(flags: MergeFlags, result: MergeResult, comparison: LogitCompari
 }
 
 async function merge(flags: MergeFlags, baseName: string | undefined, signal: AbortSignal): Promise<void> {
+  await warnOfOtherBase(flags.adapter, flags.model);
   const { base, reason } = await chooseBase(flags.model, flags.adapter, flags.base);
   const { quantized } = await readArchitecture(flags.model);
   process.stderr.write(`base: ${baseWords(base, quantized)} (${reason})\n`);

@@ -4,7 +4,7 @@ import { stringify } from "yaml";
 import { QdoraError } from "../formats/error.js";
 import { checkRollback } from "../train/spike.js";
 import { flagName, isKeyName, KEY_NAMES, keyOf, type FinetuneConfig, type KeyName } from "./schema.js";
-import { nearest } from "./suggest.js";
+import { keyElsewhere, nearest } from "./suggest.js";
 import { refuseUnsupported } from "./unsupported.js";
 import { fromFlagText } from "./values.js";
 import { readYaml } from "./yaml_file.js";
@@ -80,7 +80,7 @@ function checkValue(name: KeyName, value: unknown, place: string, isFlag: boolea
 }
 
 function unknownKey(place: string, name: string, isFlag: boolean): QdoraError {
-  const suggestion = nearest(name, KEY_NAMES);
+  const suggestion = keyElsewhere(name) ?? nearest(name, KEY_NAMES);
   const hint =
     suggestion === undefined
       ? "`qdora finetune --help` lists all keys"

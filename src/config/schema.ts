@@ -339,7 +339,7 @@ export const KEYS = {
   }),
   token_chunk: machine({
     ...whole(1),
-    help: "tokens that go through a layer together, rounded up to 128; fewer take less memory",
+    help: "tokens that go through a layer together, rounded up to 128; fewer take less memory, more keep a large GPU busier",
     fallback: undefined,
     shown: "256, or a 16th of the micro-batch",
   }),

@@ -1,4 +1,19 @@
-/** "Did you mean …": the known name that is nearest to a misspelt one. */
+/** "Did you mean …": the known name that is nearest to a misspelt one, or that stands for a name from elsewhere. */
+
+/** What the keys are called in other places, such as `qdora plan --gpu`, PEFT and transformers. */
+const ELSEWHERE: ReadonlyMap<string, string> = new Map([
+  ["gpu", "memory_limit"],
+  ["gpumemory", "memory_limit"],
+  ["maxmemory", "memory_limit"],
+  ["vram", "memory_limit"],
+  ["lr", "learning_rate"],
+  ["r", "rank"],
+  ["lorar", "rank"],
+  ["loraalpha", "alpha"],
+  ["loradropout", "dropout"],
+  ["numtrainepochs", "epochs"],
+  ["perdevicetrainbatchsize", "batch_size"],
+]);
 
 /** Edits (insert, delete, replace) from one text to the other. */
 function distance(a: string, b: string): number {
@@ -15,6 +30,9 @@ function distance(a: string, b: string): number {
 }
 
 const plain = (name: string): string => name.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+
+/** The key that a name from elsewhere stands for. */
+export const keyElsewhere = (name: string): string | undefined => ELSEWHERE.get(plain(name));
 
 /** @returns the nearest name, or undefined if none is near (a third of its letters at most may differ) */
 export function nearest(name: string, known: readonly string[]): string | undefined {

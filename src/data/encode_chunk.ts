@@ -2,6 +2,7 @@
 import { QdoraError } from "../formats/error.js";
 import { renameColumns, type ColumnMap } from "./columns.js";
 import { encodeRow, type EncodeOptions, type Encoder } from "./encode.js";
+import { ColumnCounter, type ColumnCounts } from "./column_counts.js";
 import { columnsOf, valueOf, type BrokenRow, type RawRow, type RowFault } from "./raw_row.js";
 import type { DataRow, EncodedRow } from "./row.js";
 import { readRow } from "./rows.js";
@@ -20,8 +21,7 @@ export const NO_KINDS: KindCounts = { text: 0, completion: 0, chat: 0, instructi
 
 export interface EncodedChunk extends TokenChunk {
   readonly kinds: KindCounts;
-  /** Of the first row. */
-  readonly columns: readonly string[];
+  readonly columns: ColumnCounts;
   readonly broken: readonly BrokenRow[];
 }
 
@@ -30,12 +30,14 @@ const ROWS_AT_ONCE = 64;
 
 /**
  * Checks a row's shape, after its columns were renamed.
+ * @param onValue called with the row as it was before, if it has a shape
  * @returns the row, or why it is broken
  */
 export function shapeOf(
   raw: RawRow,
   where: string,
   columns: ColumnMap,
+  onValue: (value: unknown) => void = () => undefined,
 ): DataRow | { readonly fault: RowFault } {
   const found = valueOf(raw);
   if ("fault" in found) return found;
@@ -52,7 +54,9 @@ export function shapeOf(
     };
   }
   try {
-    return readRow(renamed.value, where);
+    const row = readRow(renamed.value, where);
+    onValue(found.value);
+    return row;
   } catch (error) {
     return { fault: faultOf(error, where) };
   }
@@ -80,9 +84,13 @@ export async function encodeChunk(
   const records = new TokenRecords(options.vocabSize);
   const kinds = { ...NO_KINDS };
   const broken: BrokenRow[] = [];
-  const encode = async (raw: RawRow): Promise<EncodedRow | { readonly fault: RowFault }> => {
+  const columns = new ColumnCounter();
+  const encode = async (
+    raw: RawRow,
+    onValue: (value: unknown) => void,
+  ): Promise<EncodedRow | { readonly fault: RowFault }> => {
     const where = chunk.path + raw.at;
-    const row = shapeOf(raw, where, options.columns);
+    const row = shapeOf(raw, where, options.columns, onValue);
     if ("fault" in row) return row;
     try {
       const encoded = await encodeRow(row, encoder, options);
@@ -94,18 +102,14 @@ export async function encodeChunk(
   };
   for (let from = 0; from < chunk.rows.length; from += ROWS_AT_ONCE) {
     const rows = chunk.rows.slice(from, from + ROWS_AT_ONCE);
-    const encoded = await Promise.all(rows.map(encode));
+    const values: unknown[] = [];
+    const encoded = await Promise.all(rows.map((raw, i) => encode(raw, (value) => (values[i] = value))));
     for (const [i, row] of encoded.entries()) {
-      if (!("fault" in row)) records.add(row);
-      else broken.push({ file: chunk.file, at: rows[i]?.at ?? "", ...row.fault });
+      if (!("fault" in row)) {
+        records.add(row);
+        columns.addRow(values[i]);
+      } else broken.push({ file: chunk.file, at: rows[i]?.at ?? "", ...row.fault });
     }
   }
-  const [first] = chunk.rows;
-  const value = first && valueOf(first);
-  return {
-    ...records.chunk(),
-    kinds,
-    broken,
-    columns: value && "value" in value ? columnsOf(value.value) : [],
-  };
+  return { ...records.chunk(), kinds, broken, columns: columns.counts };
 }

@@ -3,7 +3,8 @@ import { checkBroken, type BrokenRows } from "./broken_rows.js";
 import { checkColumns, type ColumnMap } from "./columns.js";
 import { NO_KINDS, shapeOf, type KindCounts } from "./encode_chunk.js";
 import { findDataFiles } from "./find_files.js";
-import { columnsOf, valueOf, type BrokenRow } from "./raw_row.js";
+import { ColumnCounter, type ColumnCounts } from "./column_counts.js";
+import type { BrokenRow } from "./raw_row.js";
 import { readFileRows } from "./read_file.js";
 import type { DataRow } from "./row.js";
 import { QdoraError } from "../formats/error.js";
@@ -13,7 +14,7 @@ export interface SurveyedSource {
   readonly source: DataSource;
   readonly paths: readonly string[];
   readonly splits: readonly string[];
-  readonly columns: readonly string[];
+  readonly columns: ColumnCounts;
   readonly kinds: KindCounts;
   readonly rows: number;
   readonly broken: BrokenRows;
@@ -43,21 +44,17 @@ export async function surveyData(
     const kinds = { ...NO_KINDS };
     const broken: BrokenRow[] = [];
     let [row, rows, brokenCount] = [0, 0, 0];
-    let names: readonly string[] | undefined;
+    const names = new ColumnCounter();
     for (const [file, path] of files.train.entries()) {
       for await (const raw of readFileRows(path, columns)) {
         if (row >= source.to) break;
         row += 1;
         if (row <= source.from) continue;
-        const found = shapeOf(raw, path + raw.at, columns);
+        const found = shapeOf(raw, path + raw.at, columns, (value) => names.addRow(value));
         if ("fault" in found) {
           brokenCount += 1;
           if (broken.length < KEPT_BROKEN) broken.push({ file, at: raw.at, ...found.fault });
           continue;
-        }
-        if (!names) {
-          const value = valueOf(raw);
-          names = "value" in value ? columnsOf(value.value) : [];
         }
         rows += 1;
         kinds[found.kind] += 1;
@@ -73,7 +70,7 @@ export async function surveyData(
       source,
       paths: files.train,
       splits: [...files.splits.keys()].toSorted(),
-      columns: names ?? [],
+      columns: names.counts,
       kinds,
       rows,
       broken: summary,

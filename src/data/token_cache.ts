@@ -4,11 +4,12 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cacheFolder } from "../program/tuner.js";
 import { TokenFile } from "./token_file.js";
+import { makeFolder } from "../formats/make_folder.js";
 import { TOKEN_FILE_VERSION } from "./token_layout.js";
 import { TokenWriter } from "./token_writer.js";
 
@@ -54,12 +55,14 @@ export async function makeTokens(
   const name = `${key.slice(0, 32)}.${process.pid}.${randomBytes(6).toString("hex")}.tmp`;
   const folder = tokenFolder();
   let lone: string | undefined;
-  const writer = await mkdir(folder, { recursive: true })
-    .then(() => TokenWriter.create(join(folder, name), width))
-    .catch(async () => {
-      lone = await mkdtemp(join(tmpdir(), "qdora-tokens-lone-"));
-      return TokenWriter.create(join(lone, name), width);
-    });
+  const create = async (): Promise<TokenWriter> => {
+    makeFolder(folder);
+    return TokenWriter.create(join(folder, name), width);
+  };
+  const writer = await create().catch(async () => {
+    lone = await mkdtemp(join(tmpdir(), "qdora-tokens-lone-"));
+    return TokenWriter.create(join(lone, name), width);
+  });
   try {
     try {
       await fill(writer);

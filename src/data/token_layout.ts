@@ -2,11 +2,12 @@
  * How a file of rows as tokens is laid out: records end to end; tables of their ends (f64), lengths (u32), scored labels
  * (u32) and flags (u8); a summary in JSON; a trailer with the sizes of all that and the sha256 of everything before the hash.
  */
+import type { ColumnCounts } from "./column_counts.js";
 import type { KindCounts } from "./encode_chunk.js";
 import type { BrokenRow } from "./raw_row.js";
 
 /** Changed with the layout: older files are made again. */
-export const TOKEN_FILE_VERSION = 1;
+export const TOKEN_FILE_VERSION = 2;
 const MAGIC = 0x4e4b_5451; // "QTKN"
 const HASH_BYTES = 32;
 export const TRAILER_BYTES = 32 + HASH_BYTES;
@@ -15,8 +16,7 @@ const ROW_BYTES = 8 + 4 + 4 + 1;
 
 export interface TokenSummary {
   readonly kinds: KindCounts;
-  /** Of the first row. */
-  readonly columns: readonly string[];
+  readonly columns: ColumnCounts;
   readonly brokenCount: number;
   /** The first of the rows that were left out. */
   readonly broken: readonly BrokenRow[];

@@ -1,6 +1,7 @@
 /** Writes a file of rows as tokens, chunk by chunk; only the tables are kept in memory. */
 import { createHash } from "node:crypto";
 import { open, rm, type FileHandle } from "node:fs/promises";
+import { ColumnCounter } from "./column_counts.js";
 import { NO_KINDS, type EncodedChunk } from "./encode_chunk.js";
 import type { BrokenRow } from "./raw_row.js";
 import { trailerHead, type TokenSummary } from "./token_layout.js";
@@ -48,7 +49,7 @@ export class TokenWriter {
   readonly #flags = new Column((n) => new Uint8Array(n));
   readonly #kinds = { ...NO_KINDS };
   readonly #broken: BrokenRow[] = [];
-  #columns: readonly string[] | undefined;
+  readonly #columns = new ColumnCounter();
   #brokenCount = 0;
   #recordBytes = 0;
 
@@ -71,7 +72,7 @@ export class TokenWriter {
   get summary(): TokenSummary {
     return {
       kinds: this.#kinds,
-      columns: this.#columns ?? [],
+      columns: this.#columns.counts,
       brokenCount: this.#brokenCount,
       broken: this.#broken,
     };
@@ -87,7 +88,7 @@ export class TokenWriter {
     this.#flags.append(chunk.flags);
     for (const kind of ["text", "completion", "chat", "instruction", "ids"] as const)
       this.#kinds[kind] += chunk.kinds[kind];
-    this.#columns ??= chunk.columns;
+    this.#columns.add(chunk.columns);
     this.#brokenCount += chunk.broken.length;
     this.#broken.push(...chunk.broken.slice(0, KEPT_BROKEN - this.#broken.length));
   }

@@ -3,6 +3,7 @@ import { loadTokenizer } from "../data/tokenizer.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
 import { QdoraError } from "../formats/error.js";
 import { Generator } from "../generate/generator.js";
+import { otherBaseWarning } from "../model/base_record.js";
 import { readArchitecture } from "../model/config.js";
 import type { TuneMode } from "../program/tuner.js";
 import type { Part } from "./part.js";
@@ -74,6 +75,9 @@ export async function evaluate(
   // Says what is wrong with a folder that is no model folder.
   await (await openCheckpoint(options.model)).close();
   const parts = await readParts(options);
+  const { adapter, model } = options;
+  const warning = adapter === undefined ? undefined : await otherBaseWarning(adapter, model);
+  if (warning !== undefined) listen({ type: "message", text: warning });
   const answers = await answersOf(parts, options, options.adapter, "model", listen);
   const base = compareBase ? await answersOf(parts, options, undefined, "base", listen) : undefined;
   return parts.map((part, i) => resultOf(part, answers[i] as PartAnswers, base?.[i]));

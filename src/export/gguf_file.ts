@@ -1,9 +1,9 @@
 /** A model, with an adapter folded in or as it is, as one GGUF file for llama.cpp. */
 import { existsSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { QdoraError } from "../formats/error.js";
 import { ggufBytes, writeGguf } from "../formats/gguf.js";
+import { makeFolder } from "../formats/make_folder.js";
 import { checkFreeSpace } from "../formats/disk_space.js";
 import { openMerged, type MergeSource } from "../model/merged.js";
 import { architectureMetadata, ggufContext } from "./gguf_metadata.js";
@@ -50,7 +50,7 @@ export async function exportGguf(
     ]);
     const tensors = ggufTensors(model, type);
     const totalBytes = tensors.reduce((sum, t) => sum + ggufBytes(t), 0);
-    await mkdir(dirname(resolve(output)), { recursive: true });
+    makeFolder(dirname(resolve(output)));
     await checkFreeSpace(output, totalBytes);
     let done = 0;
     const bytes = await writeGguf(output, metadata, tensors, (t) => {

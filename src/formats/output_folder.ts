@@ -4,6 +4,7 @@ import { mkdir, open, readdir, rename, rm, rmdir, stat, statfs } from "node:fs/p
 import { basename, dirname, join, resolve } from "node:path";
 import { QdoraError } from "./error.js";
 import { cannot } from "./files.js";
+import { cannotMake, makeFolder } from "./make_folder.js";
 
 /** Refuses a folder that holds something, or a file. @throws QdoraError, wrong usage */
 export async function checkNewFolder(out: string): Promise<void> {
@@ -42,10 +43,11 @@ export async function writeFolder(
   const target = resolve(out);
   const parent = dirname(target);
   const temporary = join(parent, `${basename(target)}.${randomBytes(6).toString("hex")}.tmp`);
+  makeFolder(parent);
   try {
-    await mkdir(temporary, { recursive: true });
+    await mkdir(temporary);
   } catch (cause) {
-    throw cannot("written", out, cause);
+    throw cannotMake(out, cause);
   }
   try {
     const { bavail, bsize } = await statfs(temporary);

@@ -173,6 +173,11 @@ export async function adapterTensorHeaders(folder: string): Promise<ReadonlyMap<
   return (await readSafetensorsHeader(weightsPath(folder))).tensors;
 }
 
+/** What the header of an adapter's weights says beside its tensors. @throws QdoraError naming the file */
+export async function adapterMetadata(folder: string): Promise<Readonly<Record<string, string>>> {
+  return (await readSafetensorsHeader(weightsPath(folder))).metadata;
+}
+
 /** Reads a whole adapter, widened to f32. @throws QdoraError naming file and key, also for NaN and infinity */
 export async function readPeftAdapter(folder: string): Promise<PeftAdapter> {
   const config = await readPeftConfig(folder);
@@ -200,12 +205,14 @@ export async function readPeftAdapter(folder: string): Promise<PeftAdapter> {
  * Writes `adapter_config.json`, then the weights in f32; the folder must exist. Each file appears whole or not at all.
  * Keys are sorted as PEFT does, but patterns keep their order, because the first that fits wins.
  * @param config keys that it does not have get PEFT's defaults
+ * @param record further metadata of the weights, which PEFT passes over
  * @throws QdoraError if a file cannot be written
  */
 export async function writePeftAdapter(
   folder: string,
   config: PeftConfig,
   tensors: ReadonlyMap<string, PeftTensor>,
+  record: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const given = Object.entries(config).filter(([, value]) => value !== undefined);
   const all: Record<string, unknown> = { ...DEFAULTS, ...Object.fromEntries(given) };
@@ -218,5 +225,5 @@ export async function writePeftAdapter(
   const entries = [...tensors].map(
     ([name, { shape, data }]) => [name, { dtype: "F32", shape, data }] as const,
   );
-  await writeSafetensors(join(folder, ADAPTER_WEIGHTS), new Map(entries), { format: "pt" });
+  await writeSafetensors(join(folder, ADAPTER_WEIGHTS), new Map(entries), { ...record, format: "pt" });
 }

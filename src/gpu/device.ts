@@ -2,7 +2,8 @@
 import { QdoraError } from "../formats/error.js";
 import { DeviceLostError, GpuError } from "./errors.js";
 import { Ledger } from "./ledger.js";
-import type { AdapterTraits, MatrixShape } from "./traits.js";
+import { adapterNames, findAdapter, traitsOf } from "./adapters.js";
+import type { AdapterTraits } from "./traits.js";
 import { restfully } from "./wait.js";
 
 export interface OpenOptions {
@@ -35,41 +36,6 @@ const WANTED: readonly GPUFeatureName[] = [
   "chromium-experimental-subgroup-matrix" as GPUFeatureName,
 ];
 
-interface AdapterInfo extends GPUAdapterInfo {
-  readonly subgroupMatrixConfigs?: readonly MatrixShape[];
-}
-
-/** The adapter's properties as plain data. */
-export function traitsOf(adapter: GPUAdapter): AdapterTraits {
-  const info = adapter.info as AdapterInfo;
-  const limits = adapter.limits;
-  const name = info.description || info.device || info.vendor || "unknown";
-  const hasSubgroups = adapter.features.has("subgroups");
-  return {
-    name,
-    vendor: info.vendor,
-    architecture: info.architecture,
-    isSoftware:
-      info.isFallbackAdapter ||
-      /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i.test(`${name} ${info.device}`),
-    subgroupMinSize: hasSubgroups ? (info.subgroupMinSize ?? 0) : 0,
-    subgroupMaxSize: hasSubgroups ? (info.subgroupMaxSize ?? 0) : 0,
-    features: new Set(adapter.features),
-    matrixShapes: (info.subgroupMatrixConfigs ?? []).map((c) => ({
-      componentType: c.componentType,
-      resultComponentType: c.resultComponentType,
-      M: c.M,
-      N: c.N,
-      K: c.K,
-    })),
-    maxBindingBytes: limits.maxStorageBufferBindingSize,
-    maxBufferBytes: limits.maxBufferSize,
-    maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
-    maxWorkgroupInvocations: limits.maxComputeInvocationsPerWorkgroup,
-    maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
-  };
-}
-
 async function loadDawn(): Promise<(flags: string[]) => GPU> {
   try {
     const dawn = await import("webgpu");
@@ -85,24 +51,6 @@ async function loadDawn(): Promise<(flags: string[]) => GPU> {
   }
 }
 
-const HOW = "`scripts/with-gpu.sh COMMAND` runs any command with a software GPU where there is no other";
-
-async function findAdapter(instance: GPU, wanted: string | undefined): Promise<GPUAdapter> {
-  for (const powerPreference of ["high-performance", "low-power"] as const) {
-    const adapter = await instance.requestAdapter({ powerPreference }).catch(() => null);
-    if (!adapter) continue;
-    const traits = traitsOf(adapter);
-    const fits =
-      wanted === undefined ||
-      wanted === "" ||
-      (wanted === "software" && traits.isSoftware) ||
-      (wanted === "hardware" && !traits.isSoftware) ||
-      `${traits.vendor} ${traits.architecture} ${traits.name}`.toLowerCase().includes(wanted.toLowerCase());
-    if (fits) return adapter;
-  }
-  throw new QdoraError("gpu", wanted ? `no adapter fits "${wanted}"` : "no GPU adapter was found", HOW);
-}
-
 /**
  * Opens a device.
  * @throws QdoraError when no adapter fits, GpuError when the device cannot be made.
@@ -113,11 +61,10 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const toggles = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia", ...(options.dawnFeatures ?? [])];
   const flags = [`enable-dawn-features=${toggles.join()}`, "disable-dawn-features=timestamp_quantization"];
   if (options.backend) flags.push(`backend=${options.backend}`);
-  // A name is also tried as Dawn's own choice, which reaches second adapters.
-  const named =
-    wanted && !["software", "hardware"].includes(wanted) && !options.backend ? [`adapter=${wanted}`] : [];
-  const instance = create([...flags, ...named]);
-  const adapter = await findAdapter(instance, options.backend ? undefined : wanted);
+  const { instance, adapter } = await findAdapter(
+    (more) => create([...flags, ...more]),
+    options.backend ? undefined : wanted,
+  );
   const traits = traitsOf(adapter);
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
@@ -127,6 +74,9 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   });
   return watch(instance, device, traits);
 }
+
+/** The names of all adapters that Dawn finds. */
+export const listAdapters = async (): Promise<readonly string[]> => adapterNames(await loadDawn());
 
 const LIMITS = [
   "maxBufferSize",

@@ -9,7 +9,7 @@ export interface MatrixShape {
 }
 
 export interface AdapterTraits {
-  /** The adapter's description ("llvmpipe (LLVM 19.1.7, 256 bits)"). */
+  /** Model and driver: "nvidia geforce rtx 4090 (NVIDIA: 580.65.06)". Tuning, rates and checkpoints are told apart by it. */
   readonly name: string;
   readonly vendor: string;
   readonly architecture: string;

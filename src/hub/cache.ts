@@ -4,10 +4,11 @@
  */
 import { randomBytes } from "node:crypto";
 import { constants, existsSync } from "node:fs";
-import { copyFile, mkdir, readdir, rename, rm, stat, statfs, symlink, writeFile } from "node:fs/promises";
+import { copyFile, readdir, rename, rm, stat, statfs, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { makeFolder } from "../formats/make_folder.js";
 import { isObject, readJsonFile, readTextFile } from "../formats/json.js";
 import type { RepoFile } from "./listing.js";
 import { folderName, isCommit, pathProblem, type Repo } from "./names.js";
@@ -57,7 +58,7 @@ export async function missingFiles(
 export async function makeFolders(cache: RepoCache): Promise<void> {
   try {
     for (const path of [join(cache.folder, "blobs"), join(cache.folder, "snapshots"), dirname(cache.lock)])
-      await mkdir(path, { recursive: true });
+      makeFolder(path);
   } catch (cause) {
     throw new QdoraError(cache.folder, "cannot be made", "set HF_HUB_CACHE to a folder that may be written", {
       cause,
@@ -95,7 +96,7 @@ export async function cachedCommit(cache: RepoCache, revision: string): Promise<
 export async function writeRef(cache: RepoCache, revision: string, commit: string): Promise<void> {
   if (revision === commit || (await cachedCommit(cache, revision)) === commit) return;
   const path = join(cache.folder, "refs", ...revision.split("/"));
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   await writeFileAtomic(path, commit);
 }
 
@@ -104,7 +105,7 @@ export async function writeRef(cache: RepoCache, revision: string, commit: strin
  * @param isNew nothing else needs the blob: it may be moved
  */
 export async function placeFile(cache: RepoCache, blob: string, path: string, isNew: boolean): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   try {
     if (!(await link(cache, relative(dirname(path), blob), temporary))) {

@@ -39,7 +39,7 @@ export async function modelFolderOrHeaders(
   return { ...found, id: name };
 }
 
-/** @throws QdoraError for a revision of something that is not of the Hub */
+/** @throws QdoraError (exit 2) for a revision of something that is not of the Hub, and for a misspelt folder */
 function isOfHub(name: string, options: PullOptions): boolean {
   if (existsSync(name) || !isRepoId(name)) {
     if (options.revision === undefined || options.revision === "main") return false;
@@ -56,6 +56,7 @@ function isOfHub(name: string, options: PullOptions): boolean {
       "model",
       `there is no folder ${name}`,
       `did you mean ${near}? If it is a model of the Hub: \`qdora pull ${name}\` gives its folder`,
+      { exitCode: 2 },
     );
   options.listen?.({ type: "message", text: `model: no folder ${name}, so ${name} of the Hub` });
   return true;

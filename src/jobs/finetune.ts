@@ -150,7 +150,7 @@ async function runOnce(
     if (event.type === "rollback") {
       metrics?.close();
       metrics = undefined;
-      await goBack(event.to, event.evaluationPending, event.count - 1);
+      await goBack(event.to, false, event.count - 1);
       metrics = metricsWriter(metricsPath, true);
       history.rollbacks.push(rollbackLine(event));
     }
@@ -161,9 +161,9 @@ async function runOnce(
   };
   try {
     const trained = await train(config, listen, signal, store, { profile });
-    const { run, adapter, steps, gpuPeakBytes, isSoftware } = trained;
+    const { run, adapter, steps, baseNorms, gpuPeakBytes, isSoftware } = trained;
     const loss = history.steps.at(-1)?.["loss"];
-    await writeOutput(run, adapter, loss);
+    await writeOutput(run, adapter, loss, baseNorms);
     await writeReport(join(config.output_dir, "report.html"), run, history);
     const evalLoss = history.evaluations.at(-1)?.["eval_loss"];
     return {

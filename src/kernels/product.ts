@@ -5,12 +5,14 @@
  */
 import { size, type Access, type Call, type Cost, type Defines, type Kernel } from "../program/kernel.js";
 import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
-import { matrixVariant } from "./product_matrix.js";
+import { matrixVariant, smallMatrixVariant } from "./product_matrix.js";
 import { softwareVariant } from "./product_software.js";
-import { tileVariant } from "./product_tile.js";
+import { smallTileVariant, tileVariant } from "./product_tile.js";
 import { productTwin } from "./product_twin.js";
 import { vectorVariant } from "./product_vector.js";
 import { doubleQuantLayout, type Weight } from "./weight.js";
+
+const SMALL = [smallMatrixVariant, smallTileVariant];
 
 function productKernel(name: string, yAccess: Access): Kernel {
   return {
@@ -27,8 +29,8 @@ function productKernel(name: string, yAccess: Access): Kernel {
       y: yAccess,
     },
     variants: name.endsWith("_forward")
-      ? [softwareVariant, vectorVariant, matrixVariant, tileVariant]
-      : [softwareVariant, matrixVariant, tileVariant],
+      ? [softwareVariant, vectorVariant, matrixVariant, tileVariant, ...SMALL]
+      : [softwareVariant, matrixVariant, tileVariant, ...SMALL],
     twin: productTwin,
     cost: productCost,
   };

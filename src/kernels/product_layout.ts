@@ -1,5 +1,18 @@
 /** What the variants of the products ask about a call. */
-import { option, size, type Call } from "../program/kernel.js";
+import type { AdapterTraits } from "../gpu/traits.js";
+import { option, size, type Call, type Variant } from "../program/kernel.js";
+
+/** With so few tokens the vector variant has no rival. */
+export const MOST_VECTOR_TOKENS = 4;
+
+/** Workgroups with which a large GPU has something to do everywhere (an RTX 4090 has 128 SMs and takes two of ours on each). */
+const BUSY_WORKGROUPS = 256;
+
+/** Whether a variant's workgroups for a call are so few that smaller tiles may pay, though they load more for each product. */
+export function leavesIdle(variant: Variant, call: Call, traits: AdapterTraits): boolean {
+  const [x, y, z] = variant.grid(call, variant.defines(call, traits));
+  return x * y * z < BUSY_WORKGROUPS;
+}
 
 /** Row length of W. */
 export const rowLength = (call: Call): number => size(call, option(call, "BACKWARD") ? "M" : "K");

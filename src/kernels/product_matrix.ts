@@ -1,12 +1,17 @@
 /** Products through subgroup matrices ("tensor cores"): f16 inputs and f32 sums, where the call allows f16 and the adapter has them. */
 import type { AdapterTraits, MatrixShape } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import {
+  hasVec4Low,
+  hasVec4Rows,
+  hasVec4Weights,
+  isAligned,
+  leavesIdle,
+  MOST_VECTOR_TOKENS,
+} from "./product_layout.js";
 import { matrixSubgroup } from "./subgroup_size.js";
 
 const FEATURES = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"];
-/** Fewer tokens are the vector variant's. */
-const FEWEST_TOKENS = 5;
 /** Padding of a tile's rows in f16: rows stay multiples of 16 bytes and start at different banks. */
 const PAD = 8;
 
@@ -66,11 +71,22 @@ const BUILDS = {
   narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
 } as const satisfies Record<string, Build>;
 
-function buildFor(traits: AdapterTraits): Build {
-  if (traits.vendor === "intel") return traits.subgroupMinSize < 16 ? BUILDS.arc : BUILDS.xe2;
-  if (traits.vendor === "amd") return BUILDS.amd;
-  return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? BUILDS.wide : BUILDS.narrow;
+/** The same with a quarter of the results, for few workgroups. Intel's have no more than those. */
+const SMALL_BUILDS: Partial<Record<keyof typeof BUILDS, Build>> = {
+  amd: { ...BUILDS.amd, TM: 2, TN: 2 },
+  wide: { ...BUILDS.wide, TM: 2, TN: 2 },
+  narrow: { ...BUILDS.narrow, lanes: 32 },
+};
+
+function kindOf(traits: AdapterTraits): keyof typeof BUILDS {
+  if (traits.vendor === "intel") return traits.subgroupMinSize < 16 ? "arc" : "xe2";
+  if (traits.vendor === "amd") return "amd";
+  return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? "wide" : "narrow";
 }
+
+type BuildFor = (traits: AdapterTraits) => Build | undefined;
+const largeBuild = (traits: AdapterTraits): Build => BUILDS[kindOf(traits)];
+const smallBuild: BuildFor = (traits) => SMALL_BUILDS[kindOf(traits)];
 
 const volume = (s: MatrixShape): number => s.M * s.N * s.K;
 
@@ -87,7 +103,7 @@ function bestMatrix(DEPTH: number, lanes: number, traits: AdapterTraits): Matrix
 
 /** Whether the adapter has matrices on which products can run. */
 export function hasHalfMatrices(traits: AdapterTraits): boolean {
-  const build = buildFor(traits);
+  const build = largeBuild(traits);
   const lanes = matrixSubgroup(build.subgroup, traits);
   return (
     FEATURES.every((f) => traits.features.has(f)) &&
@@ -97,8 +113,13 @@ export function hasHalfMatrices(traits: AdapterTraits): boolean {
 }
 
 /** The defines of a tile, or nothing where the adapter has no fitting matrices. */
-export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefined {
+export function matrixTile(
+  call: Call,
+  traits: AdapterTraits,
+  buildFor: BuildFor = largeBuild,
+): Defines | undefined {
   const build = buildFor(traits);
+  if (!build) return undefined;
   const lanes = matrixSubgroup(build.subgroup, traits);
   if (lanes === 0 || build.lanes % lanes !== 0 || build.lanes > traits.maxWorkgroupInvocations)
     return undefined;
@@ -157,31 +178,43 @@ export function matrixTile(call: Call, traits: AdapterTraits): Defines | undefin
  */
 const splitPays = (traits: AdapterTraits): boolean => traits.vendor === "nvidia" || traits.isSoftware;
 
-const defines = (call: Call, traits: AdapterTraits): Defines => ({
-  ...call.options,
-  ...matrixTile(call, traits),
-  X_VEC4: hasVec4Rows(call),
-  W_VEC4: hasVec4Weights(call),
-  B_VEC4: hasVec4Low(call),
-  ALIGNED: isAligned(call),
-});
+function grid(call: Call, d: Defines): readonly [number, number, number] {
+  const product = (...names: string[]): number => names.reduce((p, name) => p * Number(d[name]), 1);
+  return [
+    Math.ceil(size(call, "M") / product("SUBGROUPS_N", "TN", "MATRIX_N")),
+    Math.ceil(size(call, "N") / product("SUBGROUPS_M", "TM", "MATRIX_M")),
+    1,
+  ];
+}
 
-export const matrixVariant: Variant = {
-  name: "matrix",
-  file: "product_matrix.wgsl",
-  accepts: (call, traits) =>
-    option(call, "HALF") === 1 &&
-    (option(call, "SPLIT") === 0 || splitPays(traits)) &&
-    size(call, "N") >= FEWEST_TOKENS &&
-    FEATURES.every((f) => traits.features.has(f)) &&
-    matrixTile(call, traits) !== undefined,
-  defines,
-  grid: (call, d) => {
-    const product = (...names: string[]): number => names.reduce((p, name) => p * Number(d[name]), 1);
-    return [
-      Math.ceil(size(call, "M") / product("SUBGROUPS_N", "TN", "MATRIX_N")),
-      Math.ceil(size(call, "N") / product("SUBGROUPS_M", "TM", "MATRIX_M")),
-      1,
-    ];
-  },
+function variant(name: string, buildFor: BuildFor): Variant {
+  return {
+    name,
+    file: "product_matrix.wgsl",
+    accepts: (call, traits) =>
+      option(call, "HALF") === 1 &&
+      (option(call, "SPLIT") === 0 || splitPays(traits)) &&
+      size(call, "N") > MOST_VECTOR_TOKENS &&
+      FEATURES.every((f) => traits.features.has(f)) &&
+      matrixTile(call, traits, buildFor) !== undefined,
+    defines: (call, traits) => ({
+      ...call.options,
+      ...matrixTile(call, traits, buildFor),
+      X_VEC4: hasVec4Rows(call),
+      W_VEC4: hasVec4Weights(call),
+      B_VEC4: hasVec4Low(call),
+      ALIGNED: isAligned(call),
+    }),
+    grid,
+  };
+}
+
+export const matrixVariant = variant("matrix", largeBuild);
+
+const small = variant("small_matrix", smallBuild);
+
+export const smallMatrixVariant: Variant = {
+  ...small,
+  accepts: (call, traits) => small.accepts(call, traits) && leavesIdle(matrixVariant, call, traits),
+  isTimed: (traits) => !traits.isSoftware,
 };

@@ -1,6 +1,6 @@
 /** The adapter's best product: the highest rate that any variant reaches on one large product. What profiles and benches compare with. */
 import type { Gpu } from "../gpu/device.js";
-import { acceptedVariants, Executor } from "../program/executor.js";
+import { timedVariants, Executor } from "../program/executor.js";
 import type { Call, Program } from "../program/kernel.js";
 import { planMemory } from "../program/planner.js";
 import { tensor } from "../program/tensor.js";
@@ -35,7 +35,7 @@ export async function measureProductPeak(gpu: Gpu): Promise<ProductPeak> {
   try {
     let best = { ms: Infinity, name: "" };
     for (const { name, call } of calls) {
-      for (const variant of acceptedVariants(call, gpu)) {
+      for (const variant of timedVariants(call, gpu)) {
         const ms = await executor.measure(program.name, call, variant, REPEATS);
         if (ms < best.ms) best = { ms, name: `${name} ${variant.name}` };
       }

@@ -1,11 +1,18 @@
 /** Products for any GPU: register tiles over workgroup memory, no features needed. */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import {
+  hasVec4Low,
+  hasVec4Rows,
+  hasVec4Weights,
+  isAligned,
+  leavesIdle,
+  MOST_VECTOR_TOKENS,
+} from "./product_layout.js";
 import { smallestSubgroup } from "./subgroup_size.js";
 
-/** 128 invocations, eight columns each; 8 KiB of workgroup memory, or 12 with eight rows each. */
-const SHAPE = { THREAD_COLUMNS: 8, THREAD_ROWS: 16, COLUMN_QUADS: 2, DEPTH: 16 };
+/** 128 invocations; 8 KiB of workgroup memory at most, or 12 with eight rows each. */
+const SHAPE = { THREAD_COLUMNS: 8, THREAD_ROWS: 16, DEPTH: 16 };
 
 /** Vendors whose compilers were seen to keep 8 x 8 sums per invocation in registers. Intel's spills: 4 x 8 there and elsewhere. */
 const WIDE_REGISTERS = ["nvidia", "amd"];
@@ -17,6 +24,7 @@ const rowQuads = (call: Call, traits: AdapterTraits): number =>
 const defines = (call: Call, traits: AdapterTraits): Defines => ({
   ...call.options,
   ...SHAPE,
+  COLUMN_QUADS: 2,
   ROW_QUADS: rowQuads(call, traits),
   SUBGROUP_SIZE: smallestSubgroup(traits),
   X_VEC4: hasVec4Rows(call),
@@ -31,8 +39,17 @@ export const tileVariant: Variant = {
   accepts: () => true,
   defines,
   grid: (call, d) => [
-    Math.ceil(size(call, "M") / (4 * SHAPE.THREAD_COLUMNS * SHAPE.COLUMN_QUADS)),
+    Math.ceil(size(call, "M") / (4 * SHAPE.THREAD_COLUMNS * Number(d["COLUMN_QUADS"]))),
     Math.ceil(size(call, "N") / (4 * SHAPE.THREAD_ROWS * Number(d["ROW_QUADS"]))),
     1,
   ],
+};
+
+/** 4 x 4 sums per invocation. */
+export const smallTileVariant: Variant = {
+  ...tileVariant,
+  name: "small_tile",
+  accepts: (call, traits) => size(call, "N") > MOST_VECTOR_TOKENS && leavesIdle(tileVariant, call, traits),
+  isTimed: (traits) => !traits.isSoftware,
+  defines: (call, traits) => ({ ...defines(call, traits), COLUMN_QUADS: 1, ROW_QUADS: 1 }),
 };

@@ -1,9 +1,8 @@
 /** Products forward of one to four tokens (generation) for any GPU: lanes along K, no features needed. */
 import { grid1d, size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import { hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
+import { hasVec4Rows, hasVec4Weights, isAligned, MOST_VECTOR_TOKENS } from "./product_layout.js";
 
 const LANES = 64;
-const MAX_TOKENS = 4;
 
 /** Defines of a call at its capacity. A short row is shared by fewer lanes, so that each has a few steps. */
 function defines(call: Call): Defines {
@@ -23,7 +22,7 @@ export const vectorVariant: Variant = {
   file: "product_vector.wgsl",
   accepts: (call) => {
     const N = size(call, "N");
-    return N >= 1 && N <= MAX_TOKENS;
+    return N >= 1 && N <= MOST_VECTOR_TOKENS;
   },
   defines,
   grid: (call, d) => {

@@ -3,6 +3,8 @@ import type { Checkpoint } from "../formats/checkpoint.js";
 import { QdoraError } from "../formats/error.js";
 import type { TensorEntry } from "../formats/safetensors.js";
 import type { Tensor } from "../program/tensor.js";
+import type { Architecture } from "./config.js";
+import { layerPath } from "./modules.js";
 import { checkFinite, Widener } from "./stored_values.js";
 
 /** Where loaded bytes go: the executor, or the reference's memory. */
@@ -28,6 +30,19 @@ export function findEntry(checkpoint: Checkpoint, name: string, shape: readonly 
   if (!["F32", "F16", "BF16"].includes(entry.dtype))
     throw new QdoraError(entry.file, `${name} has dtype ${entry.dtype} (supported: F32, F16, BF16)`);
   return entry;
+}
+
+/** Names and widths of the norms' weights. */
+export function normWidths(arch: Architecture): readonly (readonly [name: string, width: number])[] {
+  const names: [string, number][] = [["model.norm.weight", arch.hidden]];
+  for (let layer = 0; layer < arch.layers; layer++) {
+    const path = layerPath(layer);
+    for (const norm of ["input_layernorm", "post_attention_layernorm"])
+      names.push([`${path}.${norm}.weight`, arch.hidden]);
+    if (arch.qkNorm)
+      for (const norm of ["q_norm", "k_norm"]) names.push([`${path}.self_attn.${norm}.weight`, arch.headDim]);
+  }
+  return names;
 }
 
 /** A bias or norm weight in f32. @throws QdoraError naming file, tensor and index for NaN and infinity */

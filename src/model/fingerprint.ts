@@ -59,9 +59,20 @@ export class ModelFingerprint {
 
   /** sha256 in hex over all tensors read so far, by name. */
   digest(): string {
+    return this.#digestOf([...this.#seen.keys()]);
+  }
+
+  /** Types and sha256 of the weights of norms among them, which quantising leaves as they are; undefined if there are none. */
+  norms(): string | undefined {
+    const norms = [...this.#seen.values()].filter(({ entry }) => entry.name.endsWith("norm.weight"));
+    if (norms.length === 0) return undefined;
+    const types = [...new Set(norms.map(({ entry }) => entry.dtype))].toSorted();
+    return `${types.join("+")} ${this.#digestOf(norms.map(({ entry }) => entry.name))}`;
+  }
+
+  #digestOf(names: readonly string[]): string {
     const all = createHash("sha256");
-    const names = [...this.#seen.keys()].toSorted();
-    for (const name of names) {
+    for (const name of names.toSorted()) {
       const seen = this.#seen.get(name);
       if (!seen) continue;
       const { dtype, shape } = seen.entry;

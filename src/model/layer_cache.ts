@@ -2,9 +2,10 @@
  * Frozen tensors of streamed layers on the host, as they lie in a slot of the ring: in memory, or in a file that is gone
  * when the run ends. The loader fills it instead of the GPU.
  */
-import { mkdir, open, rm, type FileHandle } from "node:fs/promises";
+import { open, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { QdoraError } from "../formats/error.js";
+import { makeFolder } from "../formats/make_folder.js";
 import { tensorBytes, type Tensor } from "../program/tensor.js";
 import type { TensorSink } from "./entries.js";
 import type { ModelTensors } from "./tensors.js";
@@ -57,7 +58,7 @@ class SlotsInFile implements Slots {
   }
 
   static async create(folder: string, firstLayer: number, slotBytes: number): Promise<SlotsInFile> {
-    await mkdir(folder, { recursive: true });
+    makeFolder(folder);
     const path = join(folder, `layers-${process.pid}-${Date.now()}`);
     const file = await open(path, "wx+", 0o600);
     // Where the system allows it, the name goes at once and the bytes with the last handle, whatever ends the process.

@@ -9,13 +9,13 @@ import { ReadAhead } from "../formats/read_ahead.js";
 import type { DenseFormat } from "../kernels/weight.js";
 import type { Tensor } from "../program/tensor.js";
 import type { Architecture } from "./config.js";
-import { findEntry, readVector, type TensorSink } from "./entries.js";
+import { findEntry, normWidths, readVector, type TensorSink } from "./entries.js";
 import type { ModelFingerprint } from "./fingerprint.js";
 import { loadDense } from "./load_dense.js";
 import { loadInt8 } from "./load_int8.js";
 import { loadLinear, quantizeRows } from "./load_linear.js";
 import type { LinearModule, Role } from "./modules.js";
-import { layerModules, layerPath } from "./modules.js";
+import { layerModules } from "./modules.js";
 import type { LinearFormat, ModelTensors, TablePart } from "./tensors.js";
 import { ropeTable } from "./rope_table.js";
 
@@ -148,14 +148,8 @@ async function loadTable(
 export async function checkModelHeaders(checkpoint: Checkpoint, arch: Architecture): Promise<void> {
   findEntry(checkpoint, EMBEDDING_NAME, [arch.vocab, arch.hidden]);
   if (!arch.tied) findEntry(checkpoint, "lm_head.weight", [arch.vocab, arch.hidden]);
-  findEntry(checkpoint, "model.norm.weight", [arch.hidden]);
+  for (const [name, width] of normWidths(arch)) findEntry(checkpoint, name, [width]);
   for (let layer = 0; layer < arch.layers; layer++) {
-    const path = layerPath(layer);
-    for (const norm of ["input_layernorm", "post_attention_layernorm"])
-      findEntry(checkpoint, `${path}.${norm}.weight`, [arch.hidden]);
-    if (arch.qkNorm)
-      for (const norm of ["q_norm", "k_norm"])
-        findEntry(checkpoint, `${path}.self_attn.${norm}.weight`, [arch.headDim]);
     for (const m of layerModules(arch, layer)) {
       const ready = arch.quantized
         ? await readBnbNf4(checkpoint, `${m.path}.weight`, { headerOnly: true })

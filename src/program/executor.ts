@@ -51,6 +51,10 @@ export function acceptedVariants(call: Call, gpu: Gpu): readonly Variant[] {
   return accepted;
 }
 
+/** Those of them among which a measurement decides. */
+export const timedVariants = (call: Call, gpu: Gpu): readonly Variant[] =>
+  acceptedVariants(call, gpu).filter((v) => v.isTimed?.(gpu.traits) ?? true);
+
 export class Executor {
   readonly gpu: Gpu;
   readonly plan: MemoryPlan;

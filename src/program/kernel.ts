@@ -48,6 +48,8 @@ export interface Variant {
   readonly file: string;
   /** Whether this variant gives right numbers for the call on such an adapter. */
   accepts(call: Call, traits: AdapterTraits): boolean;
+  /** Whether it may be the fastest there; the tuner leaves it out where it cannot be. Default: it may. */
+  isTimed?(traits: AdapterTraits): boolean;
   /** Preprocessor values. `call` is the call at full capacity, so that they never depend on the tokens of one batch. */
   defines(call: Call, traits: AdapterTraits): Defines;
   /** Workgroups for the sizes of this call; a zero skips the dispatch. Each at most 65,535: see `grid1d`. */

@@ -3,12 +3,14 @@
  * choices can change the last bits of a result, so the table that was used is part of a run.
  */
 import { createHash } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { makeFolder } from "../formats/make_folder.js";
 import type { AdapterTraits } from "../gpu/traits.js";
-import { acceptedVariants, type ChooseVariant, type Executor } from "./executor.js";
+import { timedVariants, type ChooseVariant, type Executor } from "./executor.js";
 import type { Call, Program } from "./kernel.js";
 
 export type TuneMode = "off" | "quick" | "full";
@@ -18,7 +20,7 @@ export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
 /** Bumped when kernels change so much that old measurements mislead. */
-const CACHE_VERSION = 4;
+const CACHE_VERSION = 5;
 /** Variants stand in order of preference: a later one has to take less than this share of the best so far, so that noise does not decide. */
 const CLEARLY_FASTER = 0.9;
 
@@ -86,7 +88,7 @@ export async function tune(
     if (call.kernel.transfer) continue;
     const key = callClass(call);
     if (table.has(key)) continue;
-    const variants = acceptedVariants(call, gpu);
+    const variants = timedVariants(call, gpu);
     if (variants.length < 2) continue;
     const known = cache.get(key);
     if (known !== undefined && variants.some((v) => v.name === known)) {
@@ -106,11 +108,16 @@ export async function tune(
   if (measured > 0) {
     // Another run may have measured meanwhile: what it found stays.
     for (const [key, name] of await readCache(path)) if (!table.has(key)) cache.set(key, name);
-    await mkdir(join(cacheFolder(), "tune"), { recursive: true });
-    await writeFileAtomic(
-      path,
-      JSON.stringify(Object.fromEntries([...cache].toSorted(([a], [b]) => (a < b ? -1 : 1))), null, 1),
-    );
+    try {
+      makeFolder(join(cacheFolder(), "tune"));
+      await writeFileAtomic(
+        path,
+        JSON.stringify(Object.fromEntries([...cache].toSorted(([a], [b]) => (a < b ? -1 : 1))), null, 1),
+      );
+    } catch (error) {
+      if (!(error instanceof QdoraError)) throw error;
+      say(`note: what was measured is not kept: ${error.message}`);
+    }
   }
   return table;
 }

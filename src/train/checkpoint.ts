@@ -10,6 +10,7 @@ import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
 import { readJsonFile, readTextFile } from "../formats/json.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writePeftAdapter } from "../formats/peft.js";
+import { baseRecord } from "../model/base_record.js";
 import type { VariantTable } from "../program/tuner.js";
 import { CONFIG_FILE, peftConfig } from "./output.js";
 import { positionSchema, type Position } from "./position.js";
@@ -74,7 +75,8 @@ export async function writeCheckpointFiles(
 ): Promise<void> {
   const json = (name: string, value: unknown): Promise<void> =>
     writeFileAtomic(join(folder, name), `${JSON.stringify(value, null, 1)}\n`);
-  await writePeftAdapter(folder, peftConfig(run), adapterToPeft(run.layout, await session.adapter()));
+  const tensors = adapterToPeft(run.layout, await session.adapter());
+  await writePeftAdapter(folder, peftConfig(run), tensors, baseRecord(session.baseNorms));
   await saveMoments(session.memory, run.layout, join(folder, OPTIMIZER_FILE));
   await json(STATE_FILE, state);
   const variants = [...session.variants].toSorted(([a], [b]) => (a < b ? -1 : 1));

@@ -138,17 +138,17 @@ export async function writeCheckpoint(
 /**
  * Deletes the oldest checkpoints before `step`, which was just written, until `limit` remain with it. Others, which a damaged run may have left
  * after it, are not counted: `step` is the only one known to be good.
- * @param isKept chooses, among the older ones, some that stay beyond the limit
+ * @param spared an older one that stays beyond the limit
  */
 export async function pruneCheckpoints(
   out: string,
   step: number,
   limit: number,
-  isKept: (other: number, older: readonly number[]) => boolean = () => false,
+  spared?: number,
 ): Promise<void> {
   const older = (await listCheckpoints(out)).filter((other) => other < step);
   for (const other of older.slice(Math.max(0, limit - 1)))
-    if (!isKept(other, older)) await removeCheckpoint(out, other);
+    if (other !== spared) await removeCheckpoint(out, other);
 }
 
 /** Renamed first: a removal that is cut short leaves no half checkpoint under a good name. */

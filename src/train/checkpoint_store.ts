@@ -7,7 +7,7 @@ import { QdoraError } from "../formats/error.js";
 import { digestFile } from "../formats/hash.js";
 import { ADAPTER_WEIGHTS } from "../formats/peft.js";
 import { epochOf } from "./batches.js";
-import { writeCheckpointFiles, type Fingerprints, type SavedRun } from "./checkpoint.js";
+import { readCheckpoint, writeCheckpointFiles, type Fingerprints, type SavedRun } from "./checkpoint.js";
 import {
   checkpointName,
   checkpointPath,
@@ -128,7 +128,8 @@ export class CheckpointStore {
     const { output_dir: out } = this.#settings;
     const older = (await listCheckpoints(out)).filter((step) => step < spike);
     const isGood = (step: number): boolean => step < spike - 1 || before.some((r) => r.to === step);
-    const best = older.filter((step) => this.#isRegular(step) && isGood(step));
+    const best = [];
+    for (const step of older) if (isGood(step) && (await this.#isRollbackPoint(step))) best.push(step);
     let reason = "there is none";
     for (const step of new Set([...best, ...older])) {
       try {
@@ -145,10 +146,14 @@ export class CheckpointStore {
     );
   }
 
+  /** Steps of the checkpoints after one, the newest first. */
+  async stepsAfter(to: number): Promise<readonly number[]> {
+    return (await listCheckpoints(this.#settings.output_dir)).filter((step) => step > to);
+  }
+
   /** Removes the checkpoints after a step that the run has gone back to. */
   async removeAfter(to: number): Promise<void> {
-    const { output_dir: out } = this.#settings;
-    for (const step of await listCheckpoints(out)) if (step > to) await removeCheckpoint(out, step);
+    for (const step of await this.stepsAfter(to)) await removeCheckpoint(this.#settings.output_dir, step);
     this.#newest = to;
   }
 
@@ -171,17 +176,34 @@ export class CheckpointStore {
         writeCheckpointFiles(folder, run, session, state, this.#settings),
       );
       this.#newest = position.step;
-      if (limit !== undefined) await pruneCheckpoints(out, position.step, limit, this.#isRollbackPoint);
+      if (limit !== undefined)
+        await pruneCheckpoints(out, position.step, limit, await this.#sparedBefore(position.step));
       return path;
     } catch (error) {
       throw error instanceof QdoraError ? this.#explain(error) : error;
     }
   }
 
+  /** Whether a checkpoint there is one that save_steps made. A run's last step has one even where it was not finite, which no longer run has. */
+  async #isRollbackPoint(step: number): Promise<boolean> {
+    if (!this.#isRegular(step)) return false;
+    try {
+      const { position } = await readCheckpoint(checkpointPath(this.#settings.output_dir, step));
+      return position.skipped_in_a_row === 0;
+    } catch (error) {
+      if (error instanceof QdoraError) return false;
+      throw error;
+    }
+  }
+
   /** A spike just after the newest checkpoint goes back to the regular one before it. */
-  readonly #isRollbackPoint = (step: number, older: readonly number[]): boolean =>
-    this.#settings.loss_spike_rollback !== undefined &&
-    step === older.find((other) => this.#isRegular(other));
+  async #sparedBefore(newest: number): Promise<number | undefined> {
+    const { loss_spike_rollback: deviations, output_dir: out } = this.#settings;
+    if (deviations === undefined) return undefined;
+    for (const step of await listCheckpoints(out))
+      if (step < newest && (await this.#isRollbackPoint(step))) return step;
+    return undefined;
+  }
 
   /** The error, with what remains and what to do. */
   #explain(error: QdoraError): QdoraError {

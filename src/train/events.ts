@@ -62,8 +62,6 @@ export interface RollbackEvent {
   readonly limit: number;
   /** The step that the run is at now. */
   readonly to: number;
-  /** Whether the held-out loss after that step will be measured again. */
-  readonly evaluationPending: boolean;
   /** How many steps of data are left out from here on. */
   readonly leftOut: number;
 }

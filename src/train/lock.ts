@@ -6,21 +6,19 @@
 import { randomBytes } from "node:crypto";
 import {
   closeSync,
-  existsSync,
   linkSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
-  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { join } from "node:path";
 import { z } from "zod";
 import { QdoraError } from "../formats/error.js";
+import { makeFolder, removeEmpty } from "../formats/make_folder.js";
 import { fateOf, processIdentitySchema, thisProcess } from "../formats/process_identity.js";
 
 export const LOCK_FILE = ".qdora.lock";
@@ -102,7 +100,7 @@ const inUse = (folder: string, path: string, owner: Written | undefined): QdoraE
 
 /** Makes the folder where it is missing, and takes it for this process. @throws QdoraError if another run has it */
 export function lockFolder(folder: string): FolderLock {
-  const made = mkdirSync(folder, { recursive: true });
+  const made = makeFolder(folder);
   const path = join(folder, LOCK_FILE);
   const token = randomBytes(6).toString("hex");
   const temporary = `${path}.${token}.tmp`;
@@ -117,7 +115,7 @@ export function lockFolder(folder: string): FolderLock {
     }
   } catch (error) {
     rmSync(temporary, { force: true });
-    removeEmpty(folder, made);
+    if (made !== undefined) removeEmpty(folder, made);
     throw error;
   }
   rmSync(temporary, { force: true });
@@ -127,7 +125,7 @@ export function lockFolder(folder: string): FolderLock {
     clearInterval(heartbeat);
     process.off("exit", release);
     if (readLock(path)?.token === token) rmSync(path, { force: true });
-    removeEmpty(folder, made);
+    if (made !== undefined) removeEmpty(folder, made);
   };
   process.on("exit", release);
   return { release };
@@ -145,18 +143,5 @@ function touch(path: string, token: string): void {
     }
   } catch {
     // The folder went away; whoever writes into it next says so.
-  }
-}
-
-/** Takes back folders that were made for the lock and stayed empty. @param made the topmost one that was made */
-function removeEmpty(folder: string, made: string | undefined): void {
-  if (made === undefined) return;
-  try {
-    for (let at = resolve(folder); existsSync(at); at = dirname(at)) {
-      rmdirSync(at);
-      if (at === resolve(made)) return;
-    }
-  } catch {
-    // Not empty: it is used.
   }
 }

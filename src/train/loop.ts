@@ -40,7 +40,8 @@ export async function trainingLoop(
   } catch (error) {
     if (!signal?.aborted || error !== signal.reason) throw error;
     // A step that was cut short has changed nothing: the state is that after the last whole one.
-    throw new StoppedError(loop.position.step, await loop.save());
+    const saved = await loop.saveGood();
+    throw new StoppedError(loop.position.step, saved);
   }
 }
 
@@ -112,7 +113,14 @@ class Loop {
     const flopsPerToken = programCost(this.#run.programs[0] as Program).flops / this.#run.capacity;
     const { executor, uploadRate } = this.#session;
     const flops = (flopsPerToken * tokens) / seconds;
-    await recordRates(executor.gpu.traits.name, { flops, upload: uploadRate });
+    try {
+      await recordRates(executor.gpu.traits.name, { flops, upload: uploadRate });
+    } catch (error) {
+      // A run is not to end without its adapter because a cache cannot be written.
+      if (!(error instanceof QdoraError)) throw error;
+      const text = `note: the speed of this run is not kept for plans: ${error.message}`;
+      await this.#listen({ type: "message", text });
+    }
   }
 
   async #step(): Promise<void> {
@@ -195,7 +203,6 @@ class Loop {
       loss,
       limit,
       to,
-      evaluationPending: back.position.evaluation_pending,
       leftOut: leftOut.length,
     });
     return true;
@@ -221,8 +228,7 @@ class Loop {
       await this.#listen({ type: "message", text });
       return;
     }
-    this.position = this.#good;
-    const saved = this.position.step > 0 ? await this.save() : undefined;
+    const saved = this.#good.step > 0 ? await this.saveGood() : undefined;
     throw new QdoraError(
       "finetune",
       `loss or gradient was not finite in ${bad} steps in a row (step ${step})`,
@@ -259,6 +265,15 @@ class Loop {
     if (folder !== undefined && isNew)
       await this.#listen({ type: "saved", folder, step: this.position.step });
     return folder;
+  }
+
+  /**
+   * Saves the last good position in place of the present one. A run that goes on from it comes to the same steps that are not finite, as if it had
+   * never been stopped: there is no checkpoint that an undisturbed run lacks, and they are counted from the first.
+   */
+  async saveGood(): Promise<string | undefined> {
+    this.position = this.#good;
+    return this.save();
   }
 
   /** Work that is no training: it does not count as training time. */

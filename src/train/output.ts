@@ -1,14 +1,17 @@
 /** The output folder of a finished run: PEFT adapter, tokenizer files, model card, resolved settings. */
-import { constants, existsSync, statSync } from "node:fs";
-import { access, mkdir, readdir, readFile, realpath, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { constants, existsSync, mkdirSync, rmdirSync, statSync } from "node:fs";
+import { access, readdir, readFile, realpath, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import type { FactorValues } from "../adapter/initial.js";
 import { adapterToPeft } from "../adapter/peft.js";
 import { isAllLinear } from "../adapter/targets.js";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
+import { cannotMake, makeFolder } from "../formats/make_folder.js";
 import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, writePeftAdapter, type PeftConfig } from "../formats/peft.js";
+import { baseRecord } from "../model/base_record.js";
 import { listCheckpoints, removeCheckpoint } from "./checkpoint_folder.js";
 import type { PreparedRun } from "./prepare.js";
 import type { TrainingSettings } from "./settings.js";
@@ -43,6 +46,7 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
       { cause },
     );
   });
+  if (found !== resolve(out)) tryToMake(out, found);
   if (await isSameFolder(out, model)) {
     throw new QdoraError(
       "output_dir",
@@ -60,6 +64,18 @@ export async function checkOutputFolder(settings: TrainingSettings): Promise<voi
     );
   }
   await checkForeignFiles(out);
+}
+
+/** Some systems say only then that they make no folder there. Nothing remains. */
+function tryToMake(out: string, parent: string): void {
+  const probe = join(parent, `.qdora.${randomBytes(6).toString("hex")}.tmp`);
+  try {
+    mkdirSync(probe);
+    rmdirSync(probe);
+  } catch (cause) {
+    const { message, hint } = cannotMake(out, cause);
+    throw new QdoraError("output_dir", message, hint, { cause });
+  }
 }
 
 /** Files that a run would write over, in a folder that is not of a run. */
@@ -85,7 +101,7 @@ const isSameFolder = async (a: string, b: string): Promise<boolean> =>
  * metrics and checkpoints.
  */
 export async function openOutputFolder(out: string, isResumed = false): Promise<void> {
-  await mkdir(out, { recursive: true });
+  makeFolder(out);
   if (!isResumed && !existsSync(join(out, CONFIG_FILE))) return;
   for (const name of await readdir(out)) {
     const isKept = isResumed && name === METRICS_FILE;
@@ -94,16 +110,18 @@ export async function openOutputFolder(out: string, isResumed = false): Promise<
   if (!isResumed) for (const step of await listCheckpoints(out)) await removeCheckpoint(out, step);
 }
 
-/** Writes the adapter and what belongs to it. Each file appears whole or not at all; the adapter comes first, whatever happens to the others. */
+/** Writes the adapter and what belongs to it. @param baseNorms tells its base, see base_record.ts. Each file appears whole or not at all; the adapter comes first, whatever happens to the others. */
 export async function writeOutput(
   run: PreparedRun,
   adapter: ReadonlyMap<string, FactorValues>,
   lastLoss: number | undefined,
+  baseNorms?: string,
 ): Promise<void> {
   const { settings } = run;
   const out = settings.output_dir;
-  await mkdir(out, { recursive: true });
-  await writePeftAdapter(out, peftConfig(run), adapterToPeft(run.layout, adapter));
+  makeFolder(out);
+  const tensors = adapterToPeft(run.layout, adapter);
+  await writePeftAdapter(out, peftConfig(run), tensors, baseRecord(baseNorms));
   await writeFileAtomic(join(out, "README.md"), modelCard(run, lastLoss));
   for (const name of TOKENIZER_FILES) {
     const source = join(settings.model, name);

@@ -1,8 +1,9 @@
 /** What adapters of this machine achieved in earlier runs, so that plans can say how long a run would take. */
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeFileAtomic } from "../formats/files.js";
+import { makeFolder } from "../formats/make_folder.js";
 import { hostStateBytes, layerBytesName } from "../model/layer_stream.js";
 import { programCost } from "../program/costing.js";
 import { cacheFolder } from "../program/tuner.js";
@@ -30,7 +31,10 @@ export async function readRates(): Promise<ReadonlyMap<string, Rates>> {
   }
 }
 
-/** Remembers what an adapter did in a run; the best counts, since small models keep no GPU busy. */
+/**
+ * Remembers what an adapter did in a run; the best counts, since small models keep no GPU busy.
+ * @throws QdoraError if the cache cannot be written
+ */
 export async function recordRates(adapter: string, rates: Rates): Promise<void> {
   const known = await readRates();
   const before = known.get(adapter) ?? rates;
@@ -39,7 +43,7 @@ export async function recordRates(adapter: string, rates: Rates): Promise<void> 
     upload: Math.max(before.upload, rates.upload),
   };
   const all = new Map(known).set(adapter, best);
-  await mkdir(cacheFolder(), { recursive: true });
+  makeFolder(cacheFolder());
   await writeFileAtomic(file(), JSON.stringify(Object.fromEntries(all), null, 1));
 }
 

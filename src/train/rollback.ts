@@ -34,6 +34,13 @@ function leftOut(spike: Spike, to: number, rollbacks: readonly Rollback[]): numb
   return Array.from({ length: last - first + 1 }, (_, i) => dataStep(first + i, rollbacks));
 }
 
+/** What to do after the last rollback. @param newer checkpoints that --resume would take instead */
+function wayOut(to: number, newer: readonly number[]): string {
+  const aside = newer.map(checkpointName).join(" and ");
+  const first = newer.length > 0 ? `move ${aside} out of the folder (it may be spoilt already), ` : "";
+  return `--resume alone comes to the same: ${first}lower learning_rate or raise loss_spike_rollback, and go on with --resume from ${checkpointName(to)}; or look at the data`;
+}
+
 /**
  * Puts the state of an older checkpoint back and removes the newer ones, which are of a run that no longer exists.
  * @param position that before the spike's step
@@ -48,15 +55,17 @@ export async function rollBack(
   const { step, loss, limit } = spike;
   const saved = await store.findRollbackPoint(step, position.rollbacks);
   const { step: to } = saved.position;
-  await store.removeAfter(to);
   const tried = position.rollbacks.filter((r) => r.to >= to).length;
   if (tried >= MAX_ROLLBACKS)
     throw new QdoraError(
       "finetune",
       `the loss of step ${step} is a spike again (${loss.toFixed(4)}, limit ${limit.toFixed(4)}), after ${tried} rollbacks`,
-      `lower learning_rate and go on with --resume from ${checkpointName(to)}; look at the data; or raise loss_spike_rollback`,
+      wayOut(to, await store.stepsAfter(to)),
     );
+  await store.removeAfter(to);
   await restoreSession(saved, session);
   const rollback: Rollback = { step, to, loss, left_out: leftOut(spike, to, position.rollbacks) };
-  return { rollback, position: { ...saved.position, rollbacks: [...position.rollbacks, rollback] } };
+  // A checkpoint of a run that was stopped may say that its evaluation is still to be made: the run has made it since.
+  const rollbacks = [...position.rollbacks, rollback];
+  return { rollback, position: { ...saved.position, evaluation_pending: false, rollbacks } };
 }

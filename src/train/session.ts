@@ -27,6 +27,7 @@ export interface StepNumbers {
 interface SessionFacts {
   readonly uploadRate: number;
   readonly modelFingerprint: string;
+  readonly baseNorms: string | undefined;
 }
 
 export interface SessionOptions {
@@ -62,6 +63,8 @@ export class TrainingSession {
   readonly variants: VariantTable;
   /** Of the weights, as they were read. */
   readonly modelFingerprint: string;
+  /** Of the weights of its norms; undefined where they come from no folder. */
+  readonly baseNorms: string | undefined;
   readonly #host: RunHost;
   readonly #programs = new Map<string, Program>();
   readonly #optimizer: Program;
@@ -77,6 +80,7 @@ export class TrainingSession {
     this.memory = stateMemory(executor, host);
     this.variants = chosenVariants(executor, run.programs);
     this.modelFingerprint = given.modelFingerprint;
+    this.baseNorms = given.baseNorms;
     this.#host = host;
     this.#optimizer = run.programs.find((p) => p.name === "optimizer") as Program;
   }
@@ -133,7 +137,11 @@ export class TrainingSession {
       onBytes(bytes);
     };
     const rowSquares = await source.load(run.model, host.before(executor), onPiece, fingerprint);
-    const facts = { uploadRate, modelFingerprint: fingerprint.digest() };
+    const facts = {
+      uploadRate,
+      modelFingerprint: fingerprint.digest(),
+      baseNorms: fingerprint.norms(),
+    };
     const session = new TrainingSession(run, executor, host, facts);
     await session.#startAdapter(rowSquares);
     for (const [t, values] of optimizerTables(run.layout)) await executor.write(t, bytesOf(values));

@@ -1,6 +1,7 @@
 /** A training run from its settings to its adapter: prepares, opens the GPU, goes through the loop. It tells listeners and never prints. */
 import type { FactorValues } from "../adapter/initial.js";
 import { openGpu } from "../gpu/device.js";
+import { otherBaseWarning } from "../model/base_record.js";
 import type { CheckpointStore } from "./checkpoint_store.js";
 import type { Listener } from "./events.js";
 import { resumedHalfProducts, withHalfProducts } from "./half_products.js";
@@ -19,6 +20,8 @@ export interface TrainingResult {
   readonly run: PreparedRun;
   readonly steps: number;
   readonly adapter: ReadonlyMap<string, FactorValues>;
+  /** Tells the base model that it was trained on; for `writeOutput`. */
+  readonly baseNorms: string | undefined;
   readonly gpuPeakBytes: number;
   /** The adapter's GPU memory is the process's own. */
   readonly isSoftware: boolean;
@@ -101,6 +104,9 @@ async function openAndTrain(
   if (resumed) await checkTarget(resumed, prepared);
   for (const text of (await store?.checkData(prepared.dataset)) ?? [])
     await listen({ type: "message", text });
+  const { init_adapter: initial, model } = prepared.settings;
+  const warning = initial === undefined ? undefined : await otherBaseWarning(initial, model);
+  if (warning !== undefined) await listen({ type: "message", text: warning });
   await listen({ type: "prepared", run: prepared });
   checkMemoryLimit(prepared);
   signal?.throwIfAborted();
@@ -135,11 +141,12 @@ async function openAndTrain(
     const from = resumed?.position ?? START;
     const end = await trainingLoop(run, session, from, listen, signal, store, onProfile);
     const adapter = await session.adapter();
+    const { baseNorms } = session;
     const gpuPeakBytes = gpu.ledger.peakBytes;
     await session.close();
     const { isSoftware } = gpu.traits;
     const measured = profile && peak && { ...profile, peak };
-    return { run, steps: end.step, adapter, gpuPeakBytes, isSoftware, profile: measured };
+    return { run, steps: end.step, adapter, baseNorms, gpuPeakBytes, isSoftware, profile: measured };
   } catch (error) {
     // A run that begins again does not find room for streamed layers that lie in the cache twice.
     await session?.abandon().catch(() => undefined);

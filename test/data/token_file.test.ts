@@ -41,7 +41,7 @@ async function write(chunks: readonly (readonly EncodedRow[])[], vocab: number):
     await writer.add({
       ...records.chunk(),
       kinds: { ...NO_KINDS, text: rows.length },
-      columns: ["text"],
+      columns: [["text", rows.length]],
       broken,
     });
   }
@@ -64,7 +64,7 @@ describe("TokenFile", () => {
     expect([...file.lengths]).toEqual(rows.map((row) => row.inputIds.length));
     expect(file.summary).toEqual({
       kinds: { ...NO_KINDS, text: 200 },
-      columns: ["text"],
+      columns: [["text", 200]],
       brokenCount: 2,
       broken: Array.from({ length: 2 }, () => ({ file: 0, at: ":3", fact: "is broken", hint: "mend it" })),
     });

@@ -116,7 +116,7 @@ it("takes a misspelt folder for one, and asks nobody", async () => {
   const hub = await startMockHub({ files });
   const env = hubEnvironment(newCache().home, hub.url);
   const run = await qdora(["generate", "--model", "models/tinny", "--prompt", "x"], { env });
-  expectRefused(run, 1, /model: there is no folder models\/tinny\nhint: did you mean models\/tiny\? /);
+  expectRefused(run, 2, /model: there is no folder models\/tinny\nhint: did you mean models\/tiny\? /);
   for (const path of ["./models/tinny", "models/other/tinny", "~/tinny", "/tinny"])
     expectRefused(
       await qdora(["generate", "--model", path, "--prompt", "x"], { env }),

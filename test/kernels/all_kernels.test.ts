@@ -13,6 +13,8 @@ import { prepareRun } from "../../src/train/prepare.js";
 import { FIXTURES } from "../fixture_files.js";
 import { goldenConfig } from "../train/golden_run.js";
 import { ALONE } from "./alone.js";
+import { VENDORS } from "./matrix_vendors.js";
+import { MOST_BUFFERS, storageBuffers } from "./storage_buffers.js";
 
 let nothing: Gpu;
 beforeAll(async () => {
@@ -25,14 +27,16 @@ afterAll(async () => {
 /** All calls of training, evaluation and generation with the golden models, in several storages. */
 async function callsOfPrograms(): Promise<readonly Call[]> {
   const all: Call[] = [];
-  for (const [name, optimizer, quant_head, compute_dtype] of [
+  for (const [name, optimizer, quant_head, compute_dtype, checkpoint_dtype = "auto"] of [
     ["dora_llama", "adamw", "none", "f32"],
     ["qdora_llama_dq", "adamw8bit", "nf4", "auto"],
     ["qdora_qwen2", "adamw", "none", "f32"],
     ["qlora_llama", "adamw", "int8", "f32"],
+    ["dora_llama", "adamw8bit", "int8", "f16", "bf16"],
+    ["qdora_qwen2", "adamw", "none", "f16"],
   ] as const) {
     const golden = await goldenConfig(join(FIXTURES, "training", name));
-    const run = await prepareRun({ ...golden, optimizer, quant_head, compute_dtype });
+    const run = await prepareRun({ ...golden, optimizer, quant_head, compute_dtype, checkpoint_dtype });
     const sizes = { N: run.capacity, capacity: run.capacity, checkpointing: "full" as const };
     const generation = generationTensors(run.model, 64, 16);
     all.push(
@@ -95,6 +99,27 @@ describe("all kernels", () => {
       nothing.check();
     });
   }
+
+  it("bind at most as many storage buffers as WebGPU promises everywhere, in every variant for every kind of adapter", async () => {
+    const kinds = [
+      ...ADAPTERS.map(([, changes]) => ({ ...PORTABLE_TRAITS, ...changes })),
+      ...Object.values(VENDORS),
+    ];
+    const most = new Map<string, number>();
+    for (const call of await callsOfPrograms())
+      for (const traits of kinds)
+        for (const v of call.kernel.variants.filter((variant) => variant.accepts(call, traits))) {
+          const name = `${call.kernel.name}/${v.name}`;
+          most.set(name, Math.max(storageBuffers(call, v, traits), most.get(name) ?? 0));
+        }
+    // Those that are tested alone are held to it there, by the harness.
+    const all = ALL_KERNELS.filter((k) => !ALONE.includes(k.name));
+    const names = all.flatMap((k) => k.variants.map((v) => `${k.name}/${v.name}`));
+    expect(names.filter((name) => !most.has(name))).toEqual([]);
+    expect([...most].filter(([, buffers]) => buffers > MOST_BUFFERS)).toEqual([]);
+    // Today's most: the count counts something.
+    expect(Math.max(...most.values())).toBe(MOST_BUFFERS);
+  });
 
   it("cost something", async () => {
     const calls = await callsOfPrograms();

@@ -7,6 +7,7 @@ import { Executor, acceptedVariants } from "../../src/program/executor.js";
 import type { Call, NumberArray } from "../../src/program/kernel.js";
 import { planMemory } from "../../src/program/planner.js";
 import { ReferenceMemory, runReference } from "../../src/program/reference.js";
+import { MOST_BUFFERS, storageBuffers } from "./storage_buffers.js";
 import {
   elementCount,
   tensor,
@@ -99,6 +100,8 @@ export async function runVariants(
   const results = new Map<string, Written>();
   for (const variant of acceptedVariants(call, gpu)) {
     if (only && !only.includes(variant.name)) continue;
+    const what = `${call.kernel.name}/${variant.name}`;
+    expect(storageBuffers(call, variant, gpu.traits), what).toBeLessThanOrEqual(MOST_BUFFERS);
     const executor = await Executor.allocate(gpu, plan);
     await executor.load([program], () => variant);
     for (const [name, t] of Object.entries(call.tensors)) {

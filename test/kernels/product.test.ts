@@ -17,6 +17,7 @@ function accepted(c: (typeof CASES)[number], isForward: boolean, { traits }: Gpu
     ...(c.software && isSoftware ? ["software"] : []),
     ...(isForward && c.N <= 4 ? ["vector"] : []),
     "tile",
+    ...(c.N > 4 ? ["small_tile"] : []),
   ];
 }
 

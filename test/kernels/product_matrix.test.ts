@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { expandWgsl } from "../../src/gpu/wgsl.js";
-import { matrixVariant } from "../../src/kernels/product_matrix.js";
+import { matrixVariant, smallMatrixVariant } from "../../src/kernels/product_matrix.js";
 import { option, type Call, type Defines, type Variant } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, runTwin, runVariants, useGpu } from "./harness.js";
 import { VENDORS } from "./matrix_vendors.js";
@@ -59,11 +59,27 @@ describe("matrix products", () => {
         // The software GPU takes a second or more for such a shader: every other case.
         if (name === "forward, split" && i % 2 === 1) continue;
         const { call, data } = build(c);
-        const how = { tolerance, data, only: ["matrix"] };
-        expect(await compareWithTwin(context.gpu, call, how)).toEqual(["matrix"]);
+        // Small tiles differ by the tile's sizes alone.
+        const names = i % 3 === 0 ? ["matrix", "small_matrix"] : ["matrix"];
+        const how = { tolerance, data, only: names };
+        expect(await compareWithTwin(context.gpu, call, how)).toEqual(names);
       }
     });
   }
+
+  it("have small tiles where large ones leave a large GPU idle", () => {
+    for (const [name, traits] of Object.entries(VENDORS)) {
+      for (const [N, out, isSmall] of [
+        [256, 1024, true],
+        [512, 1024, true],
+        [2048, 4096, false],
+      ] as const) {
+        const { call } = forward({ format: "f32", N, in: 8, out, half: true });
+        const accepts = smallMatrixVariant.accepts(call, traits);
+        expect(accepts, `${name}, ${N} x ${out}`).toBe(isSmall && traits.vendor !== "intel");
+      }
+    }
+  });
 
   it("are chosen only where a call allows f16", () => {
     const c = CASES.find((each) => each.N > 4) as Case;
@@ -178,10 +194,15 @@ describe("matrix products without a driver", () => {
           // Split inputs pay on NVIDIA alone; the shader is right elsewhere too.
           const isChosen = option(call, "SPLIT") === 0 || traits.vendor === "nvidia";
           expect(matrixVariant.accepts(call, traits), describeCase(c)).toBe(isChosen);
-          const code = expandWgsl(matrixVariant.file, matrixVariant.defines(call, traits));
-          const module = nothing.device.createShaderModule({ code });
-          const { messages } = await module.getCompilationInfo();
-          expect(messages.filter((m) => m.type === "error").map((m) => m.message)).toEqual([]);
+          const hasSmall = smallMatrixVariant.accepts(call, traits);
+          expect(hasSmall, describeCase(c)).toBe(isChosen && traits.vendor !== "intel");
+          for (const variant of hasSmall ? [matrixVariant, smallMatrixVariant] : [matrixVariant]) {
+            const module = nothing.device.createShaderModule({
+              code: expandWgsl(variant.file, variant.defines(call, traits)),
+            });
+            const { messages } = await module.getCompilationInfo();
+            expect(messages.filter((m) => m.type === "error").map((m) => m.message)).toEqual([]);
+          }
         }
       }
       nothing.check();
@@ -195,12 +216,15 @@ describe("matrix products without a driver", () => {
         [n, "split"] as const,
       ])) {
         const { call } = forward({ format: "f32", N, in: 64, out: 321, half });
-        const d = matrixVariant.defines(call, traits);
-        const [x, y] = matrixVariant.grid(call, d);
-        const of = (...names: string[]): number => names.reduce((p, n) => p * Number(d[n]), 1);
-        expect(x * of("SUBGROUPS_N", "TN", "MATRIX_N")).toBeGreaterThanOrEqual(321);
-        expect(y * of("SUBGROUPS_M", "TM", "MATRIX_M")).toBeGreaterThanOrEqual(N);
-        expect((y - 1) * of("SUBGROUPS_M", "TM", "MATRIX_M")).toBeLessThan(N);
+        for (const variant of [matrixVariant, smallMatrixVariant]) {
+          if (variant === smallMatrixVariant && !variant.accepts(call, traits)) continue;
+          const d = variant.defines(call, traits);
+          const [x, y] = variant.grid(call, d);
+          const of = (...names: string[]): number => names.reduce((p, n) => p * Number(d[n]), 1);
+          expect(x * of("SUBGROUPS_N", "TN", "MATRIX_N")).toBeGreaterThanOrEqual(321);
+          expect(y * of("SUBGROUPS_M", "TM", "MATRIX_M")).toBeGreaterThanOrEqual(N);
+          expect((y - 1) * of("SUBGROUPS_M", "TM", "MATRIX_M")).toBeLessThan(N);
+        }
       }
     }
   });

@@ -1,8 +1,5 @@
 /** `npm run bench:gpus`: skipping where the tool is absent, and reading machine code of three vendors. */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { expect, it } from "vitest";
 
 const NVIDIA = `block 0 [] {
@@ -89,21 +86,4 @@ it("skips with a reason where the tool is absent", () => {
     expect(run.stdout).toBe("");
     expect(run.stderr).toMatch(reason);
   }
-});
-
-it("replaces its own section of the results and leaves the rest", () => {
-  const folder = mkdtempSync(join(tmpdir(), "qdora-section-"));
-  const path = join(folder, "RESULTS.md");
-  writeFileSync(path, "# Results\n\nMine.\n");
-  for (const text of ["first", "second"]) {
-    const program = `
-      const { writeSection } = await import("./scripts/gpu_table/section.mjs");
-      writeSection(${JSON.stringify(path)}, "gpus", "${text}");`;
-    expect(spawnSync(process.execPath, ["--input-type=module", "-e", program]).status).toBe(0);
-  }
-  const written = readFileSync(path, "utf8");
-  expect(written).toContain("Mine.");
-  expect(written).toContain("second");
-  expect(written).not.toContain("first");
-  rmSync(folder, { recursive: true });
 });

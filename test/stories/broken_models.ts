@@ -21,13 +21,17 @@ export const editWeights = (edit: (bytes: Buffer) => Buffer) => (model: string) 
   writeFileSync(join(model, "model.safetensors"), edit(readFileSync(join(LLAMA, "model.safetensors"))));
 
 /** Puts NaN into one element of a tensor. */
-export function putNaN(bytes: Buffer, tensor: string, element: number): Buffer {
+export const putNaN = (bytes: Buffer, tensor: string, element: number): Buffer =>
+  putValue(bytes, tensor, element, NaN);
+
+/** Puts a value into one element of a tensor of f32. */
+export function putValue(bytes: Buffer, tensor: string, element: number, value: number): Buffer {
   const headerBytes = Number(bytes.readBigUInt64LE(0));
   const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerBytes)) as Record<
     string,
     { data_offsets: [number, number] }
   >;
-  bytes.writeFloatLE(NaN, 8 + headerBytes + header[tensor]!.data_offsets[0] + 4 * element);
+  bytes.writeFloatLE(value, 8 + headerBytes + header[tensor]!.data_offsets[0] + 4 * element);
   return bytes;
 }
 

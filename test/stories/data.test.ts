@@ -25,7 +25,9 @@ describe("qdora data", () => {
     const { status, stdout, stderr } = await run("data", path);
     expect([status, stdout]).toEqual([0, ""]);
     expect(stderr).toContain("rows: 1 text, 1 prompt and completion");
-    expect(stderr).toContain("columns: text");
+    expect(stderr).toContain(
+      "columns: text (in 1 of 2 rows), prompt (in 1 of 2 rows), completion (in 1 of 2 rows)\n",
+    );
     expect(stderr).toMatch(/2-3 +2 +#{40}/);
     expect(stderr).toContain("give --model FOLDER to see tokens");
   });
@@ -34,7 +36,7 @@ describe("qdora data", () => {
     const rows = Array.from({ length: 200 }, (_, i) => ({ prompt: `Number ${i}:`, completion: " good" }));
     const path = writeRows(join(folder, "scored.jsonl"), [
       ...rows,
-      { prompt: "long ".repeat(40), completion: "x" },
+      { prompt: "long ".repeat(40), completion: "x", note: "cut" },
       "{",
     ]);
     const { status, stderr } = await run(
@@ -50,6 +52,7 @@ describe("qdora data", () => {
     expect(status).toBe(0);
     expect(stderr).toContain("1 cut at 24 tokens (max_seq_length)");
     expect(stderr).toContain("1 without a scored label");
+    expect(stderr).toContain("  columns: prompt, completion, note (in 1 of 201 rows)\n");
     expect(stderr).toContain(`1 broken row (${path}:202: is not JSON`);
     expect(stderr).toMatch(/row 1: \[\[…\]\] is scored\nNumber 0:\[\[ good<\|/);
     expect(stderr).not.toContain("row 2:");
@@ -69,7 +72,13 @@ describe("qdora data", () => {
       lengths: { unit: "tokens" },
     });
     expect(report["sources"]).toMatchObject([
-      { source: path, rows: 2, columns: ["question", "answer"], cached: false },
+      {
+        source: path,
+        rows: 2,
+        columns: ["question", "answer"],
+        column_rows: { question: 2, answer: 2 },
+        cached: false,
+      },
     ]);
     const [sample = []] = report["samples"] as { text: string; scored: boolean }[][];
     expect(sample.map(({ scored }) => scored)).toEqual([false, true]);

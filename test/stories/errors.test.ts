@@ -42,6 +42,13 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       2,
       /unknown option '--learning-rat'\nhint: did you mean --learning-rate\?/,
     ],
+    ["flag of plan", train("--gpu", "6GB"), 2, /unknown option '--gpu'\nhint: did you mean --memory-limit\?/],
+    [
+      "name from elsewhere",
+      train(...yaml("elsewhere.yaml", "lora_r: 8\n")),
+      2,
+      /elsewhere\.yaml: lora_r: is not a known key\nhint: did you mean rank\?/,
+    ],
     ["unknown flag of doctor", ["doctor", "--xyz"], 2, /unknown option '--xyz'\nhint: `qdora doctor --help`/],
     ["flag without its value", train("--rank"), 2, /'--rank <n>' argument missing/],
     ["argument too many", train("more"), 2, /too many arguments/],
@@ -135,6 +142,13 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
   "the output folder": [
     ["a file", train("--output-dir", ROWS), 2, /output_dir: .*rows\.jsonl is a file/],
     ["below a file", train("--output-dir", join(ROWS, "out")), 2, /output_dir: .*rows\.jsonl is a file/],
+    // There Node's own recursive mkdir never ends.
+    [
+      "where none can be",
+      train("--output-dir", "/proc/x"),
+      1,
+      /output_dir: \/proc\/x: cannot be made there\n/,
+    ],
     ["the model folder", train("--output-dir", `${LLAMA}/.`), 2, /output_dir: .* is the model folder/],
     [
       "the init_adapter folder",

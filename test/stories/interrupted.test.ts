@@ -1,6 +1,6 @@
 /** Runs that are stopped, killed or fail: what was trained stays, and goes on. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { expectRefused, qdora, storyFolder, type Finished } from "./qdora.js";
@@ -187,6 +187,18 @@ describe("a run that fails", () => {
     } finally {
       execFileSync("umount", [out]);
     }
+  });
+});
+
+describe("a cache that cannot be written", () => {
+  it("costs a run no more than what it would have kept there", async () => {
+    const out = join(folder, "no-cache");
+    const file = join(folder, "file");
+    writeFileSync(file, "");
+    const run = await succeed(finetune(out, "--max-steps", "2", "--tune", "quick"), { QDORA_CACHE: file });
+    expect(run.stderr).toContain(`note: what was measured is not kept: ${file}: is a file\n`);
+    expect(run.stderr).toContain(`note: the speed of this run is not kept for plans: ${file}: is a file\n`);
+    expect(existsSync(join(out, "adapter_model.safetensors"))).toBe(true);
   });
 });
 

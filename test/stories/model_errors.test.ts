@@ -215,6 +215,20 @@ describe("doctor", () => {
     ["--device", ["doctor", "--json", "--device", "no-such-gpu"], {}],
     ["QDORA_ADAPTER", ["doctor", "--json"], { QDORA_ADAPTER: "no-such-gpu" }],
   ] as const)("refuses a %s that no adapter fits", async (_, args, env) => {
-    expectRefused(await qdora(args, { env }), 1, /gpu: no adapter fits "no-such-gpu"/);
+    expectRefused(
+      await qdora(args, { env }),
+      1,
+      /gpu: no adapter fits "no-such-gpu"\nhint: there (is|are) .*, vendor \w+.*: give a part of a name/,
+    );
+  });
+  it.concurrent("takes a part of a name as Dawn lists it, and of a vendor", async () => {
+    const shown = await qdora(["doctor", "--json"]);
+    const { all_adapters: all = "", vendor = "" } = JSON.parse(shown.stdout) as Record<string, string>;
+    expect(all).toMatch(/\w/);
+    const [last = ""] = all.split("; ").slice(-1);
+    for (const device of [last.slice(2), vendor.split(" ")[0] ?? ""]) {
+      const run = await qdora(["doctor", "--json", "--device", device.toUpperCase()]);
+      expect(run.status, run.stderr).toBe(0);
+    }
   });
 });

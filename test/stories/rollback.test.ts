@@ -1,5 +1,5 @@
 /** A loss spike through the command line: the run goes back, leaves the data out, and stays the same whatever interrupts it. */
-import { readFileSync } from "node:fs";
+import { readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { expectRefused, LLAMA, qdora, storyFolder, writeRows } from "./qdora.js";
@@ -122,27 +122,23 @@ describe("a loss spike", () => {
     },
   );
 
-  it("that comes again and again ends the run, which names a good checkpoint", async () => {
+  it("that comes again and again ends the run, which keeps its checkpoints and says from which a resumed one would not go the same way", async () => {
     const out = join(folder, "hopeless");
-    const run = await qdora(
-      guarded(
-        out,
-        "--data",
-        writeData("hopeless.jsonl", (step) => step >= 25),
-      ),
-    );
+    // Without what rollbacks leave out, each is the data of step 26.
+    const poisoned = writeData("hopeless.jsonl", (step) => [25, 28, 31, 34].includes(step));
+    const run = await qdora(guarded(out, "--data", poisoned));
     expectRefused(
       run,
       1,
-      /finetune: the loss of step \d+ is a spike again .*after 3 rollbacks\nhint: lower learning_rate and go on with --resume from checkpoint-20; /,
+      /finetune: the loss of step 26 is a spike again .*after 3 rollbacks\nhint: --resume alone comes to the same: move checkpoint-25 out of the folder .*, lower learning_rate or raise loss_spike_rollback, and go on with --resume from checkpoint-20; /,
     );
-    expect(run.stderr.match(/\(rollback \d\)/g)).toEqual(["(rollback 1)", "(rollback 2)", "(rollback 3)"]);
-    expect(checkpoints(out).toSorted().at(-1)).toBe("checkpoint-5");
-    expect(checkpoints(out)).not.toContain("checkpoint-25");
-    // Half of what is left is good: with another rate the run goes on, and says that it is another one.
-    const on = await succeed(
-      guarded(out, "--data", join(folder, "hopeless.jsonl"), "--resume", "--max-steps", "22"),
-    );
+    expect(run.stderr.match(/back to checkpoint-20, .*\(rollback \d\)/g)).toHaveLength(3);
+    expect(checkpoints(out)).toContain("checkpoint-25");
+    const again = await qdora(guarded(out, "--data", poisoned, "--resume"));
+    expectRefused(again, 1, /the loss of step 26 is a spike again/);
+    renameSync(join(out, "checkpoint-25"), join(folder, "aside"));
+    const rate = ["--learning-rate", "1e-4", "--max-steps", "22"];
+    const on = await succeed(guarded(out, "--data", poisoned, "--resume", ...rate));
     expect(on.stderr).toContain(`resume: going on from ${join(out, "checkpoint-20")}\n`);
   });
 

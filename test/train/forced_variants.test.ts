@@ -61,7 +61,7 @@ const GOLDEN: readonly Golden[] = [
     name,
     changes: HALF,
     tolerance: ROUNDED,
-    only: ["matrix"],
+    only: name === "qdora_qwen2" ? ["matrix"] : ["matrix", "small_matrix"],
   })),
 ];
 
@@ -110,7 +110,7 @@ const BESIDE: readonly Golden[] = [
     name: "qdora_llama",
     changes: { ...HALF, quant_head: "int8", max_steps: 3 },
     tolerance: ROUNDED,
-    only: ["matrix"],
+    only: ["matrix", "small_matrix"],
   },
 ];
 
@@ -167,7 +167,7 @@ describe("all of that", () => {
     const { isSoftware, matrixShapes } = gpu.traits;
     const absent = new Set([
       ...(isSoftware ? [] : ["software"]),
-      ...(matrixShapes.some((m) => m.componentType === "f16") ? [] : ["matrix"]),
+      ...(matrixShapes.some((m) => m.componentType === "f16") ? [] : ["matrix", "small_matrix"]),
     ]);
     const wanted = ALL_KERNELS.filter((kernel) => !ALONE.includes(kernel.name)).flatMap((kernel) =>
       kernel.variants.filter((v) => !absent.has(v.name)).map((v) => `${kernel.name}/${v.name}`),
