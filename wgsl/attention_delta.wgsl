@@ -1,5 +1,6 @@
 // statistics[t, h] = lse[t, h] and delta = sum over d of o[t, h, d] d_o[t, h, d], side by side: one binding less in backward.
-// STORE: d_o is also packed into blocks of four (block_float.wgsl), as attention reads it. One lane per head of a token. Any adapter; limited by memory bandwidth.
+// STORE: d_o is also packed into blocks of four (block_float.wgsl), as attention reads it, and delta is that of what was stored: only then do the
+// gradients of a row's scores add up to zero. One lane per head of a token. Any adapter; limited by memory bandwidth.
 const LANES = #{LANES}u;
 #let VEC4 = HEAD_DIM % 4 == 0
 const STEPS = #{VEC4 ? HEAD_DIM / 4 : HEAD_DIM}u;
@@ -18,6 +19,7 @@ struct Sizes {
 @group(0) @binding(4) var<storage, read_write> statistics: array<vec2f>; // [N, HEADS] lse, delta
 #if STORE
 @group(0) @binding(5) var<storage, read_write> d_o_stored: array<vec2u>; // [N, HEADS, D / 4] blocks of four
+#include "block_float.wgsl"
 #include "block_float_pack.wgsl"
 #endif
 
@@ -28,9 +30,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     var sum = 0.0;
     for (var i = row * STEPS; i < (row + 1u) * STEPS; i++) {
 #if VEC4
-      sum += dot(o[i], d_o[i]);
 #if STORE
-      d_o_stored[i] = pack_block(d_o[i]);
+      let stored = pack_block(d_o[i]);
+      d_o_stored[i] = stored;
+      sum += dot(o[i], unpack_block(stored));
+#else
+      sum += dot(o[i], d_o[i]);
 #endif
 #else
       sum += o[i] * d_o[i];

@@ -1,5 +1,6 @@
 /** The f64 twins of attention: one query, one head at a time, scores of the visible keys in a plain array. */
 import { bound, option, size, type Call, type NumberArray, type TwinMemory } from "../program/kernel.js";
+import { packBlocks, unpackBlocks } from "../quant/block_float.js";
 
 interface Shape {
   readonly N: number;
@@ -78,11 +79,14 @@ export function attentionDeltaTwin(memory: TwinMemory, call: Call): void {
   const [o, dO] = [bound(memory, "o"), bound(memory, "d_o")];
   const [lse, statistics] = [bound(memory, "lse"), bound(memory, "statistics")];
   const D = option(call, "HEAD_DIM");
-  for (let i = 0; i < size(call, "N") * option(call, "HEADS"); i++) {
+  const rows = size(call, "N") * option(call, "HEADS");
+  const stored = memory["d_o_stored"];
+  const seen = stored ? unpackBlocks(packBlocks(Float32Array.from(dO.subarray(0, rows * D)))) : dO;
+  for (let i = 0; i < rows; i++) {
     statistics[2 * i] = lse[i]!;
-    statistics[2 * i + 1] = dot(o, i * D, dO, i * D, D);
+    statistics[2 * i + 1] = dot(o, i * D, seen, i * D, D);
   }
-  memory["d_o_stored"]?.set(dO.subarray(0, size(call, "N") * option(call, "HEADS") * D));
+  stored?.set(seen);
 }
 
 /** Calls `visit` for every visible pair with its probability p and the gradient ds of its unscaled score. */

@@ -195,12 +195,20 @@ function headCalls(
   return calls;
 }
 
+/** The first layer that has an adapter: backward ends there. */
+export const lowestTrained = ({ layers }: Pick<ModelTensors, "layers">): number =>
+  Math.max(
+    0,
+    layers.findIndex((w) => Object.values(w.linears).some((l) => l.adapter)),
+  );
+
 /** One micro-batch: loss sum into totals[0], gradients added to the arenas. */
 export function microBatchProgram(model: ModelTensors, stream: StreamTensors, sizes: BuildSizes): Program {
   const ctx = streamContext(model, stream, sizes);
   const kept = KEPT[sizes.checkpointing];
   const last = model.layers.length;
-  const checkpoints = checkpointsOf(ctx, last);
+  const lowest = lowestTrained(model);
+  const checkpoints = checkpointsOf(ctx, last, lowest);
   const calls: Call[] = [
     ...residentRowNorms(model),
     ...inputCalls(model, stream, ctx, checkpoints.stream(0)),
@@ -212,12 +220,11 @@ export function microBatchProgram(model: ModelTensors, stream: StreamTensors, si
       ...checkpoints.save(w.layer),
       ...layers.bring(w.layer, w.layer + 1),
       ...layers.rowNorms(w.layer),
-      ...layerForward(ctx, w, x, next, kept),
+      ...layerForward(ctx, w, x, next, w.layer < lowest ? KEEP_NONE : kept),
     );
   }
   const gradient = tensor("gradient of the stream", [ctx.capacity, model.arch.hidden]);
   calls.push(...headCalls(model, stream, ctx, checkpoints.stream(last), gradient));
-  const lowest = model.layers.findIndex((w) => Object.values(w.linears).some((l) => l.adapter));
   for (const w of model.layers.toReversed()) {
     if (w.layer < lowest) break;
     calls.push(

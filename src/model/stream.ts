@@ -75,7 +75,7 @@ export function chunksOf(N: number, capacity: number, size: number): readonly Ch
 
 /** Calls that work on a chunk. */
 export const inChunk = (c: Chunk, calls: readonly Call[]): readonly Call[] =>
-  calls.map((call) => ({ ...call, chunk: c.first }));
+  calls.map((call) => ({ ...call, chunk: `${c.first} to ${c.first + c.rows}` }));
 
 /** The rows of a chunk of a tensor over the whole stream. */
 export const chunkRows = (t: Tensor, c: Chunk): Tensor => rowsOf(t, c.first, c.rows);
@@ -109,15 +109,17 @@ export interface Checkpoints {
 
 /**
  * @param layers layers of the model; the decoder's output is never rounded
+ * @param lowest the first layer that has backward: the inputs of those below wait for nothing
  */
-export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
+export function checkpointsOf(ctx: StreamContext, layers: number, lowest: number): Checkpoints {
   const { N, capacity, arch, storage } = ctx;
   const D = arch.hidden;
   const { checkpoint, checkpointPlace } = storage;
   const input = (layer: number): Tensor => tensor(`input.${layer}`, [capacity, D], checkpoint, "checkpoint");
+  const stream = tensor("stream", [capacity, D]);
   if (checkpoint === "f32" && checkpointPlace === "gpu") {
     return {
-      stream: input,
+      stream: (layer) => (layer < lowest ? stream : input(layer)),
       save: () => [],
       fetch: () => [],
       rows: (layer, chunk) => [chunkRows(input(layer), chunk), []],
@@ -125,7 +127,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
       exact: (layer, chunk) => chunkRows(input(layer), chunk),
     };
   }
-  const stream = tensor("stream", [capacity, D]);
+  const waits = (layer: number): boolean => layer >= lowest && layer < layers;
   const pack = (layer: number, y: Tensor): readonly Call[] =>
     ctx.chunks.flatMap((c) =>
       inChunk(c, [
@@ -139,7 +141,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
   if (checkpointPlace === "gpu") {
     return {
       stream: () => stream,
-      save: (layer) => (layer < layers ? pack(layer, input(layer)) : []),
+      save: (layer) => (waits(layer) ? pack(layer, input(layer)) : []),
       fetch: () => [],
       rows: (layer, chunk, use) =>
         f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(input(layer), chunk), chunk.N),
@@ -152,7 +154,7 @@ export function checkpointsOf(ctx: StreamContext, layers: number): Checkpoints {
   return {
     stream: () => stream,
     save(layer) {
-      if (layer === layers) return [];
+      if (!waits(layer)) return [];
       const label = `layers.${layer} checkpoint`;
       if (checkpoint === "f32") return [callDownload(label, stream, checkpointName(layer), bytes)];
       const packed = tensor(`packed.${layer}`, [capacity, D], checkpoint);

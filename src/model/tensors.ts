@@ -103,10 +103,8 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
   const rowSquares = storage.hostSquares ? waitingSquares(arch, storage) : undefined;
   const waiting = rowSquares && inOrder(rowSquares);
   const resident = (layer: number): Placing => {
-    const inArena = (name: string, bytesOf: (m: LinearModule) => Tensor): ((t: Tensor) => Tensor) => {
-      const own = layerModules(arch, layer).filter((m) => hasMagnitude(storage, m));
-      return inArenaOf(`${name}.${layer}`, sum(own.map((m) => alignedBytes(bytesOf(m)))));
-    };
+    const inArena = (name: string, partOf: (m: LinearModule) => Tensor): ((t: Tensor) => Tensor) =>
+      inArenaOf(`${name}.${layer}`, magnitudeBytes(arch, storage, layer, partOf));
     const squares = waiting ?? inArena("row squares", squaresOf);
     return { ...RESIDENT, squares, scales: inArena("scales", scalesOf) };
   };
@@ -120,7 +118,9 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
         arch,
         storage,
         layer,
-        ring && layer >= ring.firstLayer ? streamed(layer, ring) : resident(layer),
+        ring && layer >= ring.firstLayer
+          ? streamed(layer, ring, magnitudeBytes(arch, storage, layer, squaresOf))
+          : resident(layer),
       ),
     ),
     ropeTable: tensor("rope table", [storage.positions, arch.headDim / 2, 2], "f32", "weight"),
@@ -131,6 +131,17 @@ export function modelTensors(arch: Architecture, storage: ModelStorage): ModelTe
 
 const hasMagnitude = (storage: ModelStorage, m: LinearModule): boolean =>
   storage.adapter?.modules.get(m.path)?.parameters.magnitude !== undefined;
+
+/** Bytes of what each of a layer's modules that have a magnitude has. */
+const magnitudeBytes = (
+  arch: Architecture,
+  storage: ModelStorage,
+  layer: number,
+  partOf: (m: LinearModule) => Tensor,
+): number => {
+  const own = layerModules(arch, layer).filter((m) => hasMagnitude(storage, m));
+  return sum(own.map((m) => alignedBytes(partOf(m))));
+};
 
 /** The row squares of all resident modules that have a magnitude; undefined where none has. */
 function waitingSquares(arch: Architecture, storage: ModelStorage): Tensor | undefined {
@@ -213,17 +224,23 @@ function ringFor(arch: Architecture, storage: ModelStorage): LayerRing {
   return ringOf(storage.residentLayers, layers, storage.adapter?.arenas ?? []);
 }
 
-/** One tensor after the other, in the order in which the layer names them. */
-function streamed(layer: number, ring: LayerRing): Placing {
-  let [frozen, scales] = [0, 0];
-  const inOwnSlot = (t: Tensor): Tensor => {
-    const offsetBytes = frozen;
-    frozen += alignedBytes(t);
-    return inSlot(t, layer, ring, offsetBytes);
-  };
+/**
+ * One tensor after the other, in the order in which the layer names them; row squares before all others, so that one call binds
+ * them, as it does those of resident layers.
+ */
+function streamed(layer: number, ring: LayerRing, squareBytes: number): Placing {
+  let [squares, frozen, scales] = [0, squareBytes, 0];
   return {
-    frozen: inOwnSlot,
-    squares: inOwnSlot,
+    frozen(t) {
+      const offsetBytes = frozen;
+      frozen += alignedBytes(t);
+      return inSlot(t, layer, ring, offsetBytes);
+    },
+    squares(t) {
+      const offsetBytes = squares;
+      squares += alignedBytes(t);
+      return inSlot(t, layer, ring, offsetBytes);
+    },
     scales(t) {
       const offsetBytes = scales;
       scales += alignedBytes(t);

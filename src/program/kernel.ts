@@ -35,8 +35,8 @@ export interface Call {
   readonly options: Defines;
   /** Run only when A, B or the magnitude changed since the last run (row norms). */
   readonly onlyAfterUpdate?: boolean;
-  /** For a call over a chunk of the stream: its first token. Calls of one chunk have the same sizes for every token count. */
-  readonly chunk?: number;
+  /** For a call over a chunk of the stream: its tokens. Calls of one chunk have as many of them for every token count. */
+  readonly chunk?: string;
   /** For a transfer: the name of the bytes on the host. */
   readonly host?: string;
 }

@@ -11,6 +11,7 @@ import type { Architecture } from "../model/config.js";
 import type { LinearModule } from "../model/modules.js";
 import {
   evaluationProgram,
+  lowestTrained,
   microBatchProgram,
   streamTensors,
   type BuildSizes,
@@ -200,7 +201,10 @@ function hostBytes(
   }
   if (model.rowSquares) host.set("row squares", tensorBytes(model.rowSquares));
   if (storage.checkpointPlace === "host")
-    host.set("checkpoints", arch.layers * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2));
+    host.set(
+      "checkpoints",
+      (arch.layers - lowestTrained(model)) * capacity * arch.hidden * (storage.checkpoint === "f32" ? 4 : 2),
+    );
   if (storage.hostEmbedding) host.set("embedding rows", 4 * capacity * arch.hidden);
   return host;
 }

@@ -2,7 +2,7 @@
 import { LayerCache } from "../model/layer_cache.js";
 import type { TensorSink } from "../model/entries.js";
 import { hostStateBytes, layerBytesName, scaleBytesName } from "../model/layer_stream.js";
-import { EMBEDDING_ROWS } from "../model/programs.js";
+import { EMBEDDING_ROWS, lowestTrained } from "../model/programs.js";
 import { checkpointName } from "../model/stream.js";
 import type { EmbeddingRows } from "../model/host_embedding.js";
 import type { ModelSource } from "../model/source.js";
@@ -45,8 +45,9 @@ export class RunHost implements HostStore {
     this.#states = new Map(bytes.map(([name, count]) => [name, new Uint8Array(count)]));
     this.#scales = scalePlaces(run.model);
     this.#layerNames = new Map(run.model.layers.map((w) => [layerBytesName(w.layer), w.layer]));
-    this.#checkpointBytes = (run.host.get("checkpoints") ?? 0) / run.arch.layers;
-    for (const w of run.model.layers) this.#checkpoints.set(checkpointName(w.layer), new Uint8Array());
+    const kept = run.model.layers.slice(lowestTrained(run.model));
+    this.#checkpointBytes = (run.host.get("checkpoints") ?? 0) / kept.length;
+    for (const w of kept) this.#checkpoints.set(checkpointName(w.layer), new Uint8Array());
   }
 
   /** @param cacheFolder where `layer_cache: disk` puts its file */

@@ -36,12 +36,12 @@ describe("planMemory", () => {
   });
 
   it("gives uniforms to kinds of calls: by kernel, sizes, chunk and program, whatever the options", () => {
-    const call = { ...step(input, a as Tensor), chunk: 0 };
+    const call = { ...step(input, a as Tensor), chunk: "0 to 256" };
     const calls = [
       call,
       { ...call, label: "the same elsewhere" },
       { ...call, sizes: { ...call.sizes, N: 2 } },
-      { ...call, chunk: 256 },
+      { ...call, chunk: "256 to 512" },
       { ...call, options: { ...call.options, OTHER: true } },
       call,
     ];

@@ -2,13 +2,16 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { callCopyRows } from "../../src/kernels/copy_rows.js";
 import { generationProgram, generationTensors } from "../../src/model/generation.js";
+import { architectureOf } from "../../src/model/config.js";
 import { inferenceModel } from "../../src/model/inference.js";
 import { evaluationProgram, microBatchProgram } from "../../src/model/programs.js";
 import type { Call, Program } from "../../src/program/kernel.js";
 import { planMemory } from "../../src/program/planner.js";
 import { tensor } from "../../src/program/tensor.js";
 import { uniformBytes } from "../../src/program/uniforms.js";
-import { prepareRun } from "../../src/train/prepare.js";
+import { resolveFinetuneConfig } from "../../src/config/resolve.js";
+import { defaultChoices, planRun } from "../../src/train/memory.js";
+import { layoutOf, prepareRun } from "../../src/train/prepare.js";
 import { FIXTURES } from "../fixture_files.js";
 import { goldenConfig } from "../train/golden_run.js";
 
@@ -86,6 +89,45 @@ describe("calls that share uniforms", () => {
     for (const program of programs) {
       const own = places.get(program.name) ?? [];
       expect(own).toHaveLength(program.calls.length);
+      expect(() => uniformBytes(program, own, program.calls.map(fieldsOf))).not.toThrow();
+    }
+  });
+
+  it("agree where two rows of heads of one chunk are as many as the head's rows, and as wide", async () => {
+    const config = await resolveFinetuneConfig({ rank: 4, token_chunk: 128 }, undefined, [
+      "model",
+      "data",
+      "output_dir",
+    ]);
+    const arch = architectureOf(
+      {
+        model_type: "qwen3",
+        vocab_size: 100,
+        hidden_size: 64,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 64,
+        intermediate_size: 64,
+        tie_word_embeddings: true,
+      },
+      "heads as wide as the model",
+    );
+    const capacity = 256;
+    const shape = {
+      arch,
+      linear: () => ({ format: "bf16" }) as const,
+      table: "bf16",
+      head: "bf16",
+      layout: layoutOf(arch, config),
+      capacity,
+      positions: capacity,
+      evaluates: false,
+    } as const;
+    const { model, stream, storage, plan } = planRun(shape, defaultChoices(shape, config));
+    for (const N of [1, 100, 129, 255]) {
+      const program = microBatchProgram(model, stream, { N, capacity, checkpointing: "full", storage });
+      const own = plan.uniforms.get(program.name) ?? [];
       expect(() => uniformBytes(program, own, program.calls.map(fieldsOf))).not.toThrow();
     }
   });

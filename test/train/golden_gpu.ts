@@ -41,7 +41,7 @@ export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuR
   const ledgerBytes = gpu.ledger.bytes - before;
   const read = async (tensors: ReadonlyMap<string, Tensor>): Promise<Values> => {
     const values = new Map<string, Float32Array>();
-    for (const [name, t] of tensors) values.set(name, new Float32Array(await session.executor.read(t)));
+    for (const [name, t] of tensors) values.set(name, new Float32Array(await session.memory.read(t)));
     return values;
   };
   const steps: GoldenStep[] = [];

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../../src/config/resolve.js";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Executor } from "../../src/program/executor.js";
+import { callClass } from "../../src/program/tuner.js";
 import { fitMemory, memoryLimit, planRun, type PlannedRun } from "../../src/train/memory.js";
 import { geometryShape } from "../../src/train/plan.js";
 import { layoutOf } from "../../src/train/prepare.js";
@@ -177,6 +178,35 @@ describe("fitMemory", () => {
     const run = await planOf("llama-2-7b", asked);
     expect([run.storage.checkpointPlace, run.residentLayers]).toEqual(["gpu", 30]);
   });
+
+  it("keeps the inputs of layers that have backward, wherever they wait", async () => {
+    const upper = { max_seq_length: 256, target_modules: String.raw`.*layers\.(2[4-9]|3.)\..*_proj` };
+    const one = 256 * 4096 * 2;
+    const onGpu = await planOf("llama-2-7b", upper);
+    expect(onGpu.plan.bytesByKind.get("checkpoint")).toBe(8 * one);
+    const onHost = await planOf("llama-2-7b", { ...upper, checkpoint_place: "host" });
+    expect(onHost.host.get("checkpoints")).toBe(8 * one);
+    const [microBatch] = onHost.programs;
+    const moves = microBatch?.calls.filter((call) => call.host?.startsWith("checkpoint "));
+    expect(moves).toHaveLength(16);
+    // In f32 the decoder's output is one of them.
+    const exact = await planOf("llama-2-7b", { ...upper, checkpoint_dtype: "f32" });
+    expect(exact.plan.bytesByKind.get("checkpoint")).toBe(9 * 2 * one);
+  });
+
+  it.each(["llama-2-7b", "qwen2.5-1.5b"])(
+    "runs calls of the same classes wherever layers wait, so that a resumed run keeps its kernels: %s",
+    async (geometry) => {
+      const classes = async (flags: Flags): Promise<readonly string[]> => {
+        const { programs } = await planOf(geometry, { max_seq_length: 256, val_size: 2, ...flags });
+        const calls = programs.flatMap((p) => p.calls).filter((call) => !call.kernel.transfer);
+        return [...new Set(calls.map(callClass))].toSorted();
+      };
+      const resident = await classes({ stream_layers: "0", checkpoint_place: "gpu" });
+      for (const stream_layers of ["all", "2"])
+        expect(await classes({ stream_layers, checkpoint_place: "host" })).toEqual(resident);
+    },
+  );
 });
 
 describe("savings", () => {
