@@ -25,8 +25,10 @@ interface Build {
   readonly SPAN: 1 | 2;
   /** Whether two results are made one after the other: scores twice, half the registers. 0: not at all, they would spill. */
   readonly PASSES: 0 | 1 | 2;
-  /** Whether registers are scarce: less is staged at a time, and sums are kept in place. */
+  /** Whether registers are scarce: less is staged at a time, and sums are kept in place; a head is one round, whatever SPAN is. */
   readonly FEW: 0 | 1;
+  /** Whether they are so scarce that addresses are computed again where they are used. */
+  readonly LATE: 0 | 1;
 }
 
 const WIDE = {
@@ -42,6 +44,7 @@ const WIDE = {
   SPAN: 2,
   PASSES: 1,
   FEW: 0,
+  LATE: 0,
 } as const satisfies Build;
 
 const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, FEW: 1 } as const;
@@ -56,6 +59,7 @@ const BUILDS = {
     ],
     held: 0,
     PASSES: 0,
+    LATE: 1,
   },
   xe2: {
     ...INTEL,
@@ -65,6 +69,7 @@ const BUILDS = {
     ],
     held: 40,
     PASSES: 2,
+    LATE: 0,
   },
   amd: {
     ...WIDE,
@@ -100,12 +105,19 @@ interface Operation {
   readonly results: 1 | 2;
 }
 
-function workgroupBytes(rows: number, width: number, COLUMNS: number, { owns, results }: Operation): number {
+function workgroupBytes(
+  rows: number,
+  width: number,
+  COLUMNS: number,
+  { owns, results }: Operation,
+  FEW: 0 | 1,
+): number {
   const row = 2 * (COLUMNS + PAD);
   const chunks = width / COLUMNS;
   const operands = (owns * rows + COLUMNS) * chunks * row;
-  const scores = owns * rows * 4 * (COLUMNS + SCORE_PAD) + results * rows * row;
-  return operands + scores + 4 * rows + 16 + 8 * COLUMNS + 4;
+  // With FEW, rows of the second kind of scores have another stride.
+  const scores = 4 * rows * (owns * (COLUMNS + SCORE_PAD) + (owns - 1) * FEW * SCORE_PAD);
+  return operands + scores + results * rows * row + 4 * rows + 16 + 8 * COLUMNS + 4;
 }
 
 /** The defines of a tile, or nothing where the adapter has no matrices of which one fits. */
@@ -135,7 +147,7 @@ export function matrixAttention(
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
       results(m, SUBGROUPS_N, width) <= build.registers &&
-      workgroupBytes(rows, width, COLUMNS, operation) <= traits.maxWorkgroupBytes
+      workgroupBytes(rows, width, COLUMNS, operation, build.FEW) <= traits.maxWorkgroupBytes
     );
   };
   const matrices = traits.matrixShapes
@@ -169,6 +181,7 @@ export function matrixAttention(
     HELD,
     SPAN: HELD ? chunks : chunks % build.SPAN === 0 ? build.SPAN : 1,
     FEW: build.FEW,
+    LATE: build.LATE,
   };
 }
 

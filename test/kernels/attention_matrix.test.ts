@@ -69,6 +69,7 @@ const BUILDS: Readonly<Record<string, { readonly vendor?: string; readonly more?
   "own operands in registers": { vendor: "amd" },
   "64 columns, few registers": { vendor: "intel" },
   "two passes, few registers": { more: { PASSES: 2, FEW: 1 } },
+  "own operands in few registers": { vendor: "amd", more: { FEW: 1 } },
 };
 
 describe("the builds of other adapters", () => {
