@@ -119,7 +119,7 @@ function broken(results) {
         `${number(inProducts, 1)} others per matrix instruction of products`,
       inAttention > LIMITS.others[r.vendor] &&
         `${number(inAttention, 1)} others per matrix instruction of attention`,
-      least(ratios) < LIMITS.ratio && `${number(least(ratios), 1)}x over the plain tile`,
+      least(ratios) < LIMITS.ratio && `${number(least(ratios), 2)}x over the plain tile`,
     ].flatMap((text) => (text ? [`${r.title}: ${text}`] : []));
   });
   return texts.length > 0 ? texts.join("; ") : "none";
