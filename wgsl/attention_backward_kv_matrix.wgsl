@@ -128,7 +128,11 @@ fn main(
 #include "attention_matrix_scores.wgsl"
       workgroupBarrier();
 #endif
+#if LATE
+      for (var e = 0u; e / EACH < width / WIDTH; e++) {
+#else
       for (var e = 0u; e < width / WIDTH * EACH; e++) {
+#endif
         let column = part * EACH + e;
         let of_query = column_statistics[column];
         let score = scores0[row * SCORE_STRIDE0 + column] * inverse(own0_field) * inverse(q_field) * sizes.scale;

@@ -23,8 +23,8 @@ interface Build {
   readonly held: number;
   /** Chunks of the head in a round, where own operands are loaded. */
   readonly SPAN: 1 | 2;
-  /** Whether two results are made one after the other: scores twice, half the registers. 0: not at all, they would spill. */
-  readonly PASSES: 0 | 1 | 2;
+  /** 2: two results are made one after the other, with scores made twice and half the registers. */
+  readonly PASSES: 1 | 2;
   /** Whether registers are scarce: less is staged at a time, and sums are kept in place; a head is one round, whatever SPAN is. */
   readonly FEW: 0 | 1;
   /** Whether they are so scarce that addresses are computed again where they are used. */
@@ -47,7 +47,7 @@ const WIDE = {
   LATE: 0,
 } as const satisfies Build;
 
-const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, FEW: 1 } as const;
+const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, PASSES: 2, FEW: 1 } as const;
 
 /** What compiled best (npm run bench:gpus). */
 const BUILDS = {
@@ -58,7 +58,6 @@ const BUILDS = {
       [2, 8, 64],
     ],
     held: 0,
-    PASSES: 0,
     LATE: 1,
   },
   xe2: {
@@ -68,7 +67,6 @@ const BUILDS = {
       [2, 4, 64],
     ],
     held: 40,
-    PASSES: 2,
     LATE: 0,
   },
   amd: {
@@ -129,7 +127,7 @@ export function matrixAttention(
   const build = buildFor(traits);
   const PASSES = operation.results === 1 ? 1 : build.PASSES;
   const lanes = matrixSubgroup(build.subgroup, traits);
-  if (lanes === 0 || PASSES === 0) return undefined;
+  if (lanes === 0) return undefined;
   const widthOf = (COLUMNS: number): number => Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
   const results = (m: MatrixShape, SUBGROUPS_N: number, width: number): number =>
     (operation.results / PASSES) * ((m.M * width) / SUBGROUPS_N / lanes);
