@@ -195,10 +195,7 @@ describe("attention on matrices without a driver", () => {
             [backwardKv, 2],
           ] as const) {
             const variant = matrixOf(call);
-            // On Arc A, d_k and d_v together would spill.
-            const fits = name !== "intel" || call !== backwardKv;
-            expect(variant.accepts(call, traits), `${call.kernel.name} ${headDim}`).toBe(fits);
-            if (!fits) continue;
+            expect(variant.accepts(call, traits), `${call.kernel.name} ${headDim}`).toBe(true);
             const d = variant.defines(call, traits);
             const rows = ["SUBGROUPS_M", "TM", "MATRIX_M"].reduce((p, n) => p * Number(d[n]), 1);
             expect(variant.grid(call, d)).toEqual([Math.ceil(N / rows) * heads, 1, 1]);
