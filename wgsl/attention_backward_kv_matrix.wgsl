@@ -128,10 +128,14 @@ fn main(
 #include "attention_matrix_scores.wgsl"
       workgroupBarrier();
 #endif
+#if LATE
+      for (var e = 0u; e / EACH < width / WIDTH; e++) {
+#else
       for (var e = 0u; e < width / WIDTH * EACH; e++) {
+#endif
         let column = part * EACH + e;
         let of_query = column_statistics[column];
-        let score = scores0[row * SCORE_STRIDE + column] * inverse(own0_field) * inverse(q_field) * sizes.scale;
+        let score = scores0[row * SCORE_STRIDE0 + column] * inverse(own0_field) * inverse(q_field) * sizes.scale;
         let seen = t0 + column >= own_j && t0 + column < past;
         let p = select(0.0, exp(clamp(score - of_query.x, -80.0, 0.0)), seen);
         let at = row % #{X_PART}u * STRIDE + column;
@@ -139,7 +143,7 @@ fn main(
         weights0[row / #{X_PART}u][at] = f16(p * PROBABILITY);
 #endif
 #if HAS_K
-        let gradient = scores1[row * SCORE_STRIDE + column] * inverse(own1_field) * inverse(d_o_field);
+        let gradient = scores1[row * SCORE_STRIDE1 + column] * inverse(own1_field) * inverse(d_o_field);
         let ds = p * (gradient - of_query.y) * sizes.scale;
         weights1[row / #{X_PART}u][at] = f16(ds * power_of_two(gradient_field));
 #endif

@@ -74,9 +74,9 @@ fn main(
     workgroupBarrier();
     for (var e = 0u; e < width / WIDTH * EACH; e++) {
       let column = part * EACH + e;
-      let score = scores0[row * SCORE_STRIDE + column] * inverse(own0_field) * inverse(k_field) * sizes.scale;
+      let score = scores0[row * SCORE_STRIDE0 + column] * inverse(own0_field) * inverse(k_field) * sizes.scale;
       let p = exp(clamp(score - row_statistics.x, -80.0, 0.0));
-      let gradient = scores1[row * SCORE_STRIDE + column] * inverse(own1_field) * inverse(v_field);
+      let gradient = scores1[row * SCORE_STRIDE1 + column] * inverse(own1_field) * inverse(v_field);
       let ds = p * (gradient - row_statistics.y) * sizes.scale;
       let seen = j0 + column >= first && j0 + column <= stream_row;
       weights0[row / #{X_PART}u][row % #{X_PART}u * STRIDE + column] = f16(select(0.0, ds * power_of_two(gradient_field), seen));

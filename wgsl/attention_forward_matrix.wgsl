@@ -66,7 +66,7 @@ fn main(
 #for e in 0..EACH
     let key#{e} = j0 + part * #{EACH}u + #{e}u;
     let seen#{e} = key#{e} >= first && key#{e} <= stream_row;
-    let s#{e} = select(MASKED, scores0[row * SCORE_STRIDE + part * #{EACH}u + #{e}u] * inverse(own0_field) * inverse(k_field) * sizes.scale, seen#{e});
+    let s#{e} = select(MASKED, scores0[row * SCORE_STRIDE0 + part * #{EACH}u + #{e}u] * inverse(own0_field) * inverse(k_field) * sizes.scale, seen#{e});
     next = max(next, s#{e});
 #endfor
     next = max_of_row(next);

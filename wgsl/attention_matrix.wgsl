@@ -4,7 +4,8 @@
 // Powers of two keep operands within f16: an own row's largest value comes near 2^14, and so does the largest of all the others that the
 // workgroup reads, which is found in a first pass; values below 2^-28 of that one lose bits. A row of lanes (PARTS of them) has a row of
 // scores. Loops over a head end at numbers that compilers do not know, which keeps them loops; those that count down are known to end.
-// With FEW, sums start and are taken up again as results of products: Intel's compiler keeps such sums in place.
+// With FEW, sums start and are taken up again as results of products: Intel's compiler keeps such sums in place. It computes an address
+// once and keeps it, too: with LATE, and by strides of their own, products that follow each other have addresses that it takes for others.
 #let SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N
 #let LANES = LANES_PER_SUBGROUP * SUBGROUPS
 #let X_PART = TM * MATRIX_M
@@ -13,14 +14,18 @@
 #let PARTS = LANES / ROWS
 #let EACH = COLUMNS / PARTS
 #let STRIDE = COLUMNS + 8
-#let SCORE_STRIDE = COLUMNS + 4
+#let SCORE_STRIDE0 = COLUMNS + 4
+#let SCORE_STRIDE1 = SCORE_STRIDE0 + (FEW ? 4 : 0)
 #let COLUMN_BLOCKS = COLUMNS / MATRIX_N
 #let CHUNKS = WIDTH / COLUMNS
 const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;
 const COLUMNS = #{COLUMNS}u; // also terms of a chunk of the head
 const STRIDE = #{STRIDE}u; // of a row of f16, padded against bank conflicts
-const SCORE_STRIDE = #{SCORE_STRIDE}u;
+const SCORE_STRIDE0 = #{SCORE_STRIDE0}u;
+#if BACKWARD
+const SCORE_STRIDE1 = #{SCORE_STRIDE1}u;
+#endif
 const PARTS = #{PARTS}u; // lanes of a row
 const EACH = #{EACH}u; // columns of a lane
 const WIDTH = #{WIDTH}u; // of a head, filled up with zeros
@@ -31,9 +36,9 @@ var<workgroup> own1: array<array<array<f16, #{X_PART * STRIDE}>, #{SUBGROUPS_M}>
 // [block of MATRIX_N rows, row, term]: of scores, a row is a column of theirs and a block belongs to a chunk of the head; of a sum, a
 // row is one d of the head and terms are columns of scores.
 var<workgroup> other: array<array<f16, #{MATRIX_N * STRIDE}>, #{WIDTH / MATRIX_N}>;
-var<workgroup> scores0: array<f32, #{ROWS * SCORE_STRIDE}>; // [ROWS, SCORE_STRIDE]; and one matrix per subgroup on its way out
+var<workgroup> scores0: array<f32, #{ROWS * SCORE_STRIDE0}>; // [ROWS, SCORE_STRIDE0]; and one matrix per subgroup on its way out
 #if BACKWARD
-var<workgroup> scores1: array<f32, #{ROWS * SCORE_STRIDE}>;
+var<workgroup> scores1: array<f32, #{ROWS * SCORE_STRIDE1}>;
 #endif
 var<workgroup> weights0: array<array<f16, #{X_PART * STRIDE}>, #{SUBGROUPS_M}>; // [subgroup, row, column]
 #if SUMS == 2

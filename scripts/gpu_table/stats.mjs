@@ -120,22 +120,15 @@ export function cyclesPerMultiplyAdd(row, vendor) {
   return cycles / (each * INNER_ROUNDS[vendor]);
 }
 
-/** Instructions of a loop per instruction that does its work: what a compile is judged by. */
-const burden = (loop) => (loop ? loop.vector / (loop.matrix || loop.multiplyAdds) : 0);
-
 /**
- * One pipeline compiled several times, where a compiler's result varies: the worst of each number.
- * @param rows what each compile gave; the same pipeline in all
+ * One pipeline compiled twice, where what memory held decides: the first numbers, but the most registers and spills.
+ * @returns the row, with the other compile as `other`
  */
-export function worstCompile(rows) {
-  const most = (name) => Math.max(...rows.map((r) => r[name]));
-  const [{ loop }] = rows.toSorted((a, b) => burden(b.loop) - burden(a.loop));
+export function withOther(row, other) {
   return {
-    ...rows[0],
-    registers: most("registers"),
-    spills: most("spills"),
-    instructions: most("instructions"),
-    cycles: most("cycles"),
-    loop,
+    ...row,
+    registers: Math.max(row.registers, other.registers),
+    spills: Math.max(row.spills, other.spills),
+    other,
   };
 }

@@ -23,10 +23,12 @@ interface Build {
   readonly held: number;
   /** Chunks of the head in a round, where own operands are loaded. */
   readonly SPAN: 1 | 2;
-  /** Whether two results are made one after the other: scores twice, half the registers. 0: not at all, they would spill. */
-  readonly PASSES: 0 | 1 | 2;
-  /** Whether registers are scarce: less is staged at a time, and sums are kept in place. */
+  /** 2: two results are made one after the other, with scores made twice and half the registers. */
+  readonly PASSES: 1 | 2;
+  /** Whether registers are scarce: less is staged at a time, and sums are kept in place; a head is one round, whatever SPAN is. */
   readonly FEW: 0 | 1;
+  /** Whether they are so scarce that addresses are computed again where they are used. */
+  readonly LATE: 0 | 1;
 }
 
 const WIDE = {
@@ -42,9 +44,10 @@ const WIDE = {
   SPAN: 2,
   PASSES: 1,
   FEW: 0,
+  LATE: 0,
 } as const satisfies Build;
 
-const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, FEW: 1 } as const;
+const INTEL = { subgroup: "smallest", registers: 16, SPAN: 1, PASSES: 2, FEW: 1 } as const;
 
 /** What compiled best (npm run bench:gpus). */
 const BUILDS = {
@@ -55,7 +58,7 @@ const BUILDS = {
       [2, 8, 64],
     ],
     held: 0,
-    PASSES: 0,
+    LATE: 1,
   },
   xe2: {
     ...INTEL,
@@ -64,7 +67,7 @@ const BUILDS = {
       [2, 4, 64],
     ],
     held: 40,
-    PASSES: 2,
+    LATE: 0,
   },
   amd: {
     ...WIDE,
@@ -100,12 +103,19 @@ interface Operation {
   readonly results: 1 | 2;
 }
 
-function workgroupBytes(rows: number, width: number, COLUMNS: number, { owns, results }: Operation): number {
+function workgroupBytes(
+  rows: number,
+  width: number,
+  COLUMNS: number,
+  { owns, results }: Operation,
+  FEW: 0 | 1,
+): number {
   const row = 2 * (COLUMNS + PAD);
   const chunks = width / COLUMNS;
   const operands = (owns * rows + COLUMNS) * chunks * row;
-  const scores = owns * rows * 4 * (COLUMNS + SCORE_PAD) + results * rows * row;
-  return operands + scores + 4 * rows + 16 + 8 * COLUMNS + 4;
+  // With FEW, rows of the second kind of scores have another stride.
+  const scores = 4 * rows * (owns * (COLUMNS + SCORE_PAD) + (owns - 1) * FEW * SCORE_PAD);
+  return operands + scores + results * rows * row + 4 * rows + 16 + 8 * COLUMNS + 4;
 }
 
 /** The defines of a tile, or nothing where the adapter has no matrices of which one fits. */
@@ -117,7 +127,7 @@ export function matrixAttention(
   const build = buildFor(traits);
   const PASSES = operation.results === 1 ? 1 : build.PASSES;
   const lanes = matrixSubgroup(build.subgroup, traits);
-  if (lanes === 0 || PASSES === 0) return undefined;
+  if (lanes === 0) return undefined;
   const widthOf = (COLUMNS: number): number => Math.ceil(option(call, "HEAD_DIM") / COLUMNS) * COLUMNS;
   const results = (m: MatrixShape, SUBGROUPS_N: number, width: number): number =>
     (operation.results / PASSES) * ((m.M * width) / SUBGROUPS_N / lanes);
@@ -135,7 +145,7 @@ export function matrixAttention(
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
       results(m, SUBGROUPS_N, width) <= build.registers &&
-      workgroupBytes(rows, width, COLUMNS, operation) <= traits.maxWorkgroupBytes
+      workgroupBytes(rows, width, COLUMNS, operation, build.FEW) <= traits.maxWorkgroupBytes
     );
   };
   const matrices = traits.matrixShapes
@@ -169,6 +179,7 @@ export function matrixAttention(
     HELD,
     SPAN: HELD ? chunks : chunks % build.SPAN === 0 ? build.SPAN : 1,
     FEW: build.FEW,
+    LATE: build.LATE,
   };
 }
 

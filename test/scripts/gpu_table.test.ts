@@ -65,15 +65,32 @@ it("counts the innermost loop that multiplies, without the loops around it", () 
   expect(countedIn(INTEL, "intel")).toMatchObject({ matrix: 1, multiplyAdds: 0, vector: 2 });
 });
 
-it("states the worst of several compiles", () => {
-  const loop = (vector: number) => ({ vector, multiplyAdds: 0, matrix: 4 });
-  const same = { registers: 90, spills: 0, instructions: 700, cycles: 5000, loop: loop(40) };
-  const worse = { ...same, spills: 3, cycles: 4000, loop: loop(60) };
-  const program = `
-    const { worstCompile } = await import("./scripts/gpu_table/stats.mjs");
-    console.log(JSON.stringify(worstCompile(${JSON.stringify([same, worse])})));`;
+const asked = (program: string): unknown => {
   const run = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8" });
-  expect(JSON.parse(run.stdout)).toEqual({ ...same, spills: 3, loop: loop(60) });
+  if (run.status !== 0) throw new Error(run.stderr);
+  return JSON.parse(run.stdout);
+};
+
+it("states the first of two compiles, with the registers and spills of both, and the other one's beside it", () => {
+  const loop = (vector: number) => ({ vector, multiplyAdds: 0, matrix: 4 });
+  const first = { registers: 90, spills: 0, instructions: 700, cycles: 5000, loop: loop(40) };
+  const other = { ...first, registers: 95, spills: 3, cycles: 6000, loop: loop(60) };
+  const merged = { ...first, registers: 95, spills: 3, other };
+  expect(
+    asked(`
+      const { withOther } = await import("./scripts/gpu_table/stats.mjs");
+      console.log(JSON.stringify(withOther(${JSON.stringify(first)}, ${JSON.stringify(other)})));`),
+  ).toEqual(merged);
+  const kernel = { kernel: "attention_forward", variant: "matrix", options: {}, defines: {}, subgroup: 8 };
+  const device = { title: "A GPU", vendor: "intel", rows: [{ ...kernel, ...merged }] };
+  const text = asked(`
+    const { resultsText } = await import("./scripts/gpu_table/text.mjs");
+    console.log(JSON.stringify(resultsText(${JSON.stringify([device])}, [])));`);
+  expect(text).toMatch(/\| A GPU \|.* 9\.0 \(14\.0\) \|/);
+  expect(text).toContain(
+    "Not held: A GPU: 1 pipelines spill; A GPU: 9.0 others per matrix instruction of attention.",
+  );
+  expect(text).toContain("A GPU: 14.0 others per matrix instruction of attention.");
 });
 
 it("skips with a reason where the tool is absent", () => {
