@@ -58,6 +58,20 @@ describe.skipIf(process.platform === "win32")("with-gpu.sh", () => {
     expect(signal).toBe("SIGTERM");
   });
 
+  test.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1")(
+    "keeps malloc to one heap on the software GPU, unless told otherwise",
+    () => {
+      const heaps = (given: string) =>
+        withGpu(["sh", "-c", "echo $MALLOC_ARENA_MAX"], {
+          QDORA_SOFTWARE_GPU: "",
+          QDORA_ADAPTER: "software",
+          MALLOC_ARENA_MAX: given,
+        }).stdout.trim();
+      expect(heaps("")).toBe("1");
+      expect(heaps("3")).toBe("3");
+    },
+  );
+
   test("wants a command", () => {
     const run = withGpu([]);
     expect(run.status).toBe(2);
