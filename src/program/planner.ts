@@ -93,12 +93,12 @@ function planUniforms(programs: readonly Program[]): {
   const places = new Map<string, readonly number[]>();
   let count = 0;
   for (const { name, calls } of programs) {
-    const known = new Map<string, Map<number | undefined, UniformPlace[]>>();
+    const known = new Map<string, Map<string | undefined, UniformPlace[]>>();
     const own = calls.map((call) => {
       const { kernel, chunk, onlyAfterUpdate, sizes } = call;
       if (chunk === undefined && !onlyAfterUpdate) return count++;
       let byChunk = known.get(kernel.name);
-      if (!byChunk) known.set(kernel.name, (byChunk = new Map<number | undefined, UniformPlace[]>()));
+      if (!byChunk) known.set(kernel.name, (byChunk = new Map<string | undefined, UniformPlace[]>()));
       let alike = byChunk.get(chunk);
       if (!alike) byChunk.set(chunk, (alike = []));
       let found = alike.find((one) => areSame(one.sizes, sizes));
