@@ -79,11 +79,20 @@ describe.skipIf(process.platform === "win32")("with-gpu.sh", () => {
     expect(run.stderr).toMatch(/^usage: /);
   });
 
-  test("names an adapter that is not there", () => {
-    const run = withGpu(["node", "-p", "1"], { ...untouched, QDORA_ADAPTER: "no such gpu" });
+  test.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1").each(["256 bits", "Mesa", "llvm-19"])(
+    "takes an adapter by a part of its name or vendor: %s",
+    (wanted) => {
+      const run = withGpu(["node", "-p", "1"], { QDORA_ADAPTER: wanted });
+      expect(run.stderr).not.toContain("error: gpu");
+      expect(run.stdout).toBe("1\n");
+    },
+  );
+
+  test.each(["no such gpu", "-"])("names an adapter that is not there: %s", (wanted) => {
+    const run = withGpu(["node", "-p", "1"], { ...untouched, QDORA_ADAPTER: wanted });
     expect(run.status).toBe(1);
     expect(run.stdout).toBe("");
-    expect(run.stderr).toMatch(/^error: gpu: .*QDORA_ADAPTER=no such gpu.*\nhint: /);
+    expect(run.stderr).toMatch(new RegExp(`^error: gpu: .*QDORA_ADAPTER=${wanted}.*\\nhint: `));
   });
 
   test.skipIf(spawnSync("apt-get", ["--version"]).error !== undefined)(
