@@ -94,7 +94,8 @@ case $wanted in
     if ! has_software_gpu; then
       probe ''
       case $kind in
-        hardware | software) ;;
+        hardware) ;;
+        software) few_heaps ;;
         unknown)
           say "the machine's own GPU cannot be looked for before \`npm ci\`; taking the software GPU"
           use_software_gpu
@@ -111,6 +112,7 @@ case $wanted in
   *)
     probe "$wanted"
     case $kind in
+      software) few_heaps ;;
       unknown) fail "GPUs cannot be looked for, the package webgpu is not installed" "npm ci --ignore-scripts" ;;
       none)
         fail "no GPU of this machine fits QDORA_ADAPTER=$wanted ($name)" \

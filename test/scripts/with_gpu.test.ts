@@ -58,13 +58,13 @@ describe.skipIf(process.platform === "win32")("with-gpu.sh", () => {
     expect(signal).toBe("SIGTERM");
   });
 
-  test.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1")(
-    "keeps malloc to one heap on the software GPU, unless told otherwise",
-    () => {
+  test.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1").each(["software", "", "Mesa"])(
+    "keeps malloc to one heap on a software GPU, unless told otherwise: QDORA_ADAPTER=%s",
+    (wanted) => {
       const heaps = (given: string) =>
         withGpu(["sh", "-c", "echo $MALLOC_ARENA_MAX"], {
           QDORA_SOFTWARE_GPU: "",
-          QDORA_ADAPTER: "software",
+          QDORA_ADAPTER: wanted,
           MALLOC_ARENA_MAX: given,
         }).stdout.trim();
       expect(heaps("")).toBe("1");
