@@ -1,4 +1,5 @@
 /** Few shaders are compiled at once, and what is not needed again is collected although V8 does not see its weight. */
+import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { collectGarbage } from "../../src/gpu/collect.js";
 import type { Gpu } from "../../src/gpu/device.js";
@@ -92,5 +93,18 @@ describe("collectGarbage", () => {
     await collectGarbage();
     expect(dead.deref()).toBeUndefined();
     expect("gc" in globalThis).toBe(false);
+  });
+
+  test.each([
+    [[], "undefined"],
+    [["--expose-gc"], "function"],
+  ])("leaves the process's flags as they were: %j", (flags, expected) => {
+    const code = `const { collectGarbage } = await import("./dist/gpu/collect.js");
+      await collectGarbage();
+      console.log((await import("node:vm")).runInNewContext("typeof gc"));`;
+    const run = spawnSync(process.execPath, [...flags, "--input-type=module", "-e", code], {
+      encoding: "utf8",
+    });
+    expect(run.stdout).toBe(`${expected}\n`);
   });
 });
