@@ -8,7 +8,7 @@ usage() {
 usage: scripts/with-gpu.sh COMMAND [ARGUMENT...]
 
 Environment:
-  QDORA_ADAPTER  software: always the software GPU; hardware: only a real GPU; or a part of a GPU's name.
+  QDORA_ADAPTER  software: always the software GPU; hardware: only a real GPU; or a part of a GPU's name or vendor.
                  Unset: the machine's own GPU where WebGPU accepts one, else the software GPU.
   QDORA_CACHE    where the software GPU lies (default ~/.cache/qdora)
 TEXT
