@@ -13,22 +13,25 @@ const isFolder = (path: string): boolean => {
 };
 
 /**
- * Makes a folder and those above it that are missing.
+ * Makes a folder and those above it that are missing; all of them or none.
  * @returns the topmost one that was made; undefined if it was there
  * @throws QdoraError naming the folder that cannot be made
  */
 export function makeFolder(folder: string): string | undefined {
   const missing: string[] = [];
   for (let at = resolve(folder); !isFolder(at) && at !== dirname(at); at = dirname(at)) missing.push(at);
+  const first = missing.at(-1);
   for (const path of missing.toReversed()) {
     try {
       mkdirSync(path);
     } catch (cause) {
       // Another process may have made it meanwhile.
-      if (!isFolder(path)) throw cannotMake(path, cause);
+      if (isFolder(path)) continue;
+      if (first !== undefined && first !== path) removeEmpty(dirname(path), first);
+      throw cannotMake(path, cause);
     }
   }
-  return missing.at(-1);
+  return first;
 }
 
 /** An error of the system as why a folder cannot be made. */
