@@ -1,4 +1,4 @@
-// Our products, as a training step calls them; of the variants that the adapter accepts, the fastest.
+// Our products, as a training step calls them; of the variants that the tuner times, the fastest.
 import { openGpu } from "../../dist/gpu/device.js";
 import { callProductForward } from "../../dist/kernels/product.js";
 import { timedVariants, Executor } from "../../dist/program/executor.js";

@@ -37,7 +37,8 @@ export function makeFolder(folder: string): string | undefined {
 /** An error of the system as why a folder cannot be made. */
 export function cannotMake(path: string, cause: unknown): QdoraError {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-  if (code === "EEXIST") return new QdoraError(path, "is a file", "name a folder", { cause });
+  if (code === "EEXIST")
+    return new QdoraError(path, "is a file, or a link that leads nowhere", "name a folder", { cause });
   if (code === "ENOENT" || code === "ENOTDIR")
     return new QdoraError(path, "cannot be made there", "name a folder on another disk", { cause });
   return cannot("written", path, cause);
