@@ -95,7 +95,7 @@ export async function tune(
       table.set(key, known);
       continue;
     }
-    if (measured++ === 0) say("measuring kernel variants on this adapter (once)");
+    if (measured++ === 0) say("measuring kernel variants on this GPU (once)");
     let best = { name: "", ms: Infinity };
     for (const variant of variants) {
       signal?.throwIfAborted();
