@@ -7,7 +7,7 @@ import { openGpu } from "../dist/gpu/device.js";
 import { callProductBackward, callProductForward } from "../dist/kernels/product.js";
 import { tileVariant } from "../dist/kernels/product_tile.js";
 import { doubleQuantLayout } from "../dist/kernels/weight.js";
-import { acceptedVariants, Executor } from "../dist/program/executor.js";
+import { timedVariants, Executor } from "../dist/program/executor.js";
 import { planMemory } from "../dist/program/planner.js";
 import { tensor, tensorBytes } from "../dist/program/tensor.js";
 import { kernelsText, productRatios } from "./kernels/text.mjs";
@@ -47,7 +47,7 @@ const PLAIN_TILE = {
 
 /** All variants that the adapter takes, and the plain tile for f32. */
 function variants({ product, call }, gpu) {
-  const accepted = acceptedVariants(call, gpu);
+  const accepted = timedVariants(call, gpu);
   return product === "f32 forward" && call.sizes.N >= FEWEST_BACKWARD_TOKENS
     ? [...accepted, PLAIN_TILE]
     : accepted;

@@ -116,6 +116,10 @@ function measure(device) {
   return { device, vendor, title, adapter, rows: compiled };
 }
 
+if (flags.write && (flags.only || flags.devices)) {
+  console.error("a part of the table is not written: leave out --write, or --only and --devices");
+  process.exit(2);
+}
 const wanted = flags.devices ? flags.devices.split(",") : Object.keys(DEVICES);
 const unknown = wanted.find((device) => !(device in DEVICES));
 if (unknown !== undefined) {
@@ -132,8 +136,8 @@ const facts = [
   "`npm run bench:gpus -- TOOL --write`, TOOL being the folder of the gpu-stats tool (not part of this repository)",
 ];
 const sections = [["gpus", resultsText(results, facts)]];
-// A part of the table comes without it.
-if (!flags.only && !flags.devices) sections.push(["drivers", hostText(tool, facts, here(".."))]);
+const isWhole = !flags.only && !flags.devices;
+if (isWhole && !flags.json) sections.push(["drivers", hostText(tool, facts, here(".."))]);
 for (const [name, text] of sections) {
   if (flags.write) writeSection(here("../bench/RESULTS.md"), name, text);
   else if (!flags.json) console.log(text);

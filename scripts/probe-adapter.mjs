@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const LIMIT_MS = 20_000;
-const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i;
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|software|basic[ -]render/i;
 
 /** A device that cannot run one dispatch is no device. */
 async function runsOneDispatch(adapter) {
@@ -35,23 +35,54 @@ async function runsOneDispatch(adapter) {
   return value === 42;
 }
 
+/** Letters and digits alone, as in src/gpu/adapters.ts. */
+const plain = (text) => text.toLowerCase().replaceAll(/[^\p{L}\p{N}]+/gu, " ");
+
+function isPart(text, wanted) {
+  const part = plain(wanted).trim();
+  return part !== "" && plain(text).includes(part);
+}
+
+const request = (instance, options) => instance.requestAdapter(options).catch(() => null);
+
+/** The names by which Dawn knows the adapters: it tells them when it is asked for one that is not there. */
+async function namesOf(create) {
+  const nobody = create(["adapter=\u0001"]);
+  const text = await nobody.requestAdapter().then(() => "", String);
+  return [...text.matchAll(/^ *\* .*\bname: '(.+)'$/gm)].map(([, name]) => name);
+}
+
+/** All adapters that may fit: those that Dawn gives by itself, and with a name those that it knows by it. */
+async function* candidates(create, wanted, isNamed) {
+  const instance = create([]);
+  for (const powerPreference of ["high-performance", "low-power"]) {
+    const adapter = await request(instance, { powerPreference });
+    if (!adapter) continue;
+    const { vendor, architecture, device, description } = adapter.info;
+    const fits = !isNamed || isPart(`${vendor} ${architecture} ${device} ${description}`, wanted);
+    yield { adapter, fits };
+  }
+  if (!isNamed) return;
+  for (const name of await namesOf(create)) {
+    if (!isPart(name, wanted)) continue;
+    const named = create([`adapter=${name}`]);
+    const adapter = await request(named);
+    if (adapter) yield { adapter, fits: true };
+  }
+}
+
 async function look(wanted) {
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);
-  const named = wanted !== "" && wanted !== "hardware";
-  const instance = create(named ? [`adapter=${wanted}`] : []);
   let software;
   const seen = new Set();
-  for (const powerPreference of ["high-performance", "low-power"]) {
-    const adapter = await instance.requestAdapter({ powerPreference }).catch(() => null);
-    if (!adapter) continue;
+  for await (const { adapter, fits } of candidates(create, wanted, wanted !== "" && wanted !== "hardware")) {
     const info = adapter.info;
     const name = info.description || info.device || info.vendor || "unknown";
-    const full = `${info.vendor} ${info.architecture} ${name}`;
     seen.add(name);
-    if (named && !full.toLowerCase().includes(wanted.toLowerCase())) continue;
-    if (!(await runsOneDispatch(adapter).catch(() => false))) continue;
-    if (!info.isFallbackAdapter && !SOFTWARE.test(`${name} ${info.device}`)) return `hardware\t${name}`;
+    if (!fits || !(await runsOneDispatch(adapter).catch(() => false))) continue;
+    if (!info.isFallbackAdapter && !SOFTWARE.test(`${info.description} ${info.device}`))
+      return `hardware\t${name}`;
     software ??= name;
   }
   if (software !== undefined && wanted !== "hardware") return `software\t${software}`;

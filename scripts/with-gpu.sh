@@ -8,7 +8,7 @@ usage() {
 usage: scripts/with-gpu.sh COMMAND [ARGUMENT...]
 
 Environment:
-  QDORA_ADAPTER  software: always the software GPU; hardware: only a real GPU; or a part of a GPU's name.
+  QDORA_ADAPTER  software: always the software GPU; hardware: only a real GPU; or a part of a GPU's name or vendor.
                  Unset: the machine's own GPU where WebGPU accepts one, else the software GPU.
   QDORA_CACHE    where the software GPU lies (default ~/.cache/qdora)
 TEXT
@@ -31,6 +31,14 @@ probe() {
   name=${answer#*	}
 }
 
+# The GPU's memory is the process's own then. glibc's malloc would keep what compiling shaders leaves free, for each thread.
+few_heaps() {
+  MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-1}
+  MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-131072}
+  MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-131072}
+  export MALLOC_ARENA_MAX MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_
+}
+
 # Makes node, npm, npx and everything they start see the software GPU.
 use_software_gpu() {
   found=$(sh "$here/software-gpu.sh" "$node" </dev/null) || exit 1
@@ -43,6 +51,7 @@ use_software_gpu() {
   VK_LOADER_LAYERS_DISABLE='~implicit~' # layers of the machine are built for the machine's own libraries
   QDORA_SOFTWARE_GPU=1
   PATH=${copy%/*}:$PATH
+  few_heaps
   export VK_DRIVER_FILES MESA_SHADER_CACHE_DIR VK_LOADER_LAYERS_DISABLE QDORA_SOFTWARE_GPU PATH
 }
 
@@ -58,6 +67,7 @@ use_system_lavapipe() {
   export VK_DRIVER_FILES
   probe llvmpipe
   [ "$kind" = software ] || return 1
+  few_heaps
 }
 
 [ $# -gt 0 ] || usage
@@ -84,7 +94,8 @@ case $wanted in
     if ! has_software_gpu; then
       probe ''
       case $kind in
-        hardware | software) ;;
+        hardware) ;;
+        software) few_heaps ;;
         unknown)
           say "the machine's own GPU cannot be looked for before \`npm ci\`; taking the software GPU"
           use_software_gpu
@@ -101,6 +112,7 @@ case $wanted in
   *)
     probe "$wanted"
     case $kind in
+      software) few_heaps ;;
       unknown) fail "GPUs cannot be looked for, the package webgpu is not installed" "npm ci --ignore-scripts" ;;
       none)
         fail "no GPU of this machine fits QDORA_ADAPTER=$wanted ($name)" \

@@ -52,13 +52,24 @@ fn row_of(start: u32, rank: u32, width: u32, result: u32, row: u32, first: u32) 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   var tile = wg.x;
-  let row = wg.y * LANES + lane;
+  var start = 0u;
+  var width = 0u;
+  var result = 0u;
+  var rank = 0u; // 0 until the tile's module is found: shaders grow with what stands in each branch
 #for m in 0..COUNT
-  let tiles#{m} = (sizes.rank#{m} + #{COLS - 1}u) / #{COLS}u;
-  if (tile < tiles#{m}) {
-    row_of(sizes.a#{m}, sizes.rank#{m}, sizes.in#{m}, #{m}u * sizes.stride, row, tile * #{COLS}u);
-    return;
+  if (rank == 0u) {
+    let tiles = (sizes.rank#{m} + #{COLS - 1}u) / #{COLS}u;
+    if (tile < tiles) {
+      start = sizes.a#{m};
+      width = sizes.in#{m};
+      result = #{m}u * sizes.stride;
+      rank = sizes.rank#{m};
+    } else {
+      tile -= tiles;
+    }
   }
-  tile -= tiles#{m};
 #endfor
+  if (rank > 0u) {
+    row_of(start, rank, width, result, wg.y * LANES + lane, tile * #{COLS}u);
+  }
 }

@@ -1,7 +1,7 @@
-// Our products, as a training step calls them; of the variants that the adapter accepts, the fastest.
+// Our products, as a training step calls them; of the variants that the tuner times, the fastest.
 import { openGpu } from "../../dist/gpu/device.js";
 import { callProductForward } from "../../dist/kernels/product.js";
-import { acceptedVariants, Executor } from "../../dist/program/executor.js";
+import { timedVariants, Executor } from "../../dist/program/executor.js";
 import { planMemory } from "../../dist/program/planner.js";
 import { tensor } from "../../dist/program/tensor.js";
 import { ownVersions } from "../shared/machine.mjs";
@@ -65,7 +65,7 @@ export async function open() {
       const call = callProductForward("bench", { x, weight: made.weight, y }, { N });
       const content = [[x, problem.x], ...made.content];
       let best;
-      for (const variant of acceptedVariants(call, gpu)) {
+      for (const variant of timedVariants(call, gpu)) {
         const loaded = await load(call, variant, content);
         const isFaster = best === undefined || loaded.ms < best.ms;
         await (isFaster ? best : loaded)?.executor.release();

@@ -21,9 +21,14 @@ const LOSS_TOLERANCE = 2e-3;
 
 const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 
+/** Set by with-gpu.sh for the software GPU's compiler; PEFT runs with what the machine has. */
+const MALLOC_SETTINGS = ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"];
+const peftEnv = () =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => !MALLOC_SETTINGS.includes(name)));
+
 /** A training process: `step()` and `end()` give what it prints. */
-async function start(name, command, args) {
-  const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"] });
+async function start(name, command, args, env = process.env) {
+  const child = spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"] });
   let said = "";
   child.stderr.on("data", (text) => (said = (said + text).slice(-2000)));
   const ended = new Promise((_, reject) => {
@@ -64,7 +69,7 @@ function startSide({ name, peft, own }, { model, python }) {
   const threads = availableParallelism();
   const asked = JSON.stringify({ ...TRAINING, model, ids, threads, checkpointing: own ?? peft });
   return own === undefined
-    ? start(name, python, [here("peft_training.py"), asked])
+    ? start(name, python, [here("peft_training.py"), asked], peftEnv())
     : start(name, process.execPath, [here("qdora_training.mjs"), asked]);
 }
 

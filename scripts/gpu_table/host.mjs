@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { table } from "../../bench/shared/table.mjs";
+import { reached, table } from "../../bench/shared/table.mjs";
 
 /** One for each driver. */
 const DEVICES = { rtx4090: "RTX 4090 (NVK)", "arc-b580": "Arc B580 (ANV)", navi31: "RX 7900 (RADV)" };
@@ -34,7 +34,7 @@ export function hostText(tool, facts, root) {
       r.length,
       r.dispatches,
       r.hostMs.toFixed(2),
-      r.hostMs <= MOST_MS ? "yes" : "no",
+      reached(r.hostMs <= MOST_MS),
     ]),
   );
   return [

@@ -1,4 +1,5 @@
 // The measured rows as Markdown: one line per device, then one table per device with a line per kernel.
+import { table } from "../../bench/shared/table.mjs";
 import { cyclesPerMultiplyAdd } from "./stats.mjs";
 
 function groupBy(rows, keyOf) {
@@ -42,13 +43,6 @@ function ofBoth(r, say) {
   return other ? `${say(r)} (${say(other)})` : say(r);
 }
 
-const table = (head, lines) => [
-  `| ${head.join(" | ")} |`,
-  `|${head.map(() => "---").join("|")}|`,
-  ...lines.map((cells) => `| ${cells.join(" | ")} |`),
-  "",
-];
-
 function summary(results) {
   const head = [
     "GPU",
@@ -89,7 +83,7 @@ function summary(results) {
       worst((found) => `${number(found.plain / found.matrix, 1)}x`),
     ];
   });
-  return table(head, lines);
+  return [table(head, lines), ""];
 }
 
 /** What every device is held to. */
@@ -167,7 +161,7 @@ function device(r) {
     number(most(rows.map((row) => row.cycles))),
     loopText(rows),
   ]);
-  return [`### ${r.title}`, "", ...table([...head, "innermost loop that multiplies"], lines)];
+  return [`### ${r.title}`, "", table([...head, "innermost loop that multiplies"], lines), ""];
 }
 
 /** @param facts machine, versions and command, each a line */

@@ -13,28 +13,32 @@ const isFolder = (path: string): boolean => {
 };
 
 /**
- * Makes a folder and those above it that are missing.
+ * Makes a folder and those above it that are missing; all of them or none.
  * @returns the topmost one that was made; undefined if it was there
  * @throws QdoraError naming the folder that cannot be made
  */
 export function makeFolder(folder: string): string | undefined {
   const missing: string[] = [];
   for (let at = resolve(folder); !isFolder(at) && at !== dirname(at); at = dirname(at)) missing.push(at);
+  const first = missing.at(-1);
   for (const path of missing.toReversed()) {
     try {
       mkdirSync(path);
     } catch (cause) {
       // Another process may have made it meanwhile.
-      if (!isFolder(path)) throw cannotMake(path, cause);
+      if (isFolder(path)) continue;
+      if (first !== undefined && first !== path) removeEmpty(dirname(path), first);
+      throw cannotMake(path, cause);
     }
   }
-  return missing.at(-1);
+  return first;
 }
 
 /** An error of the system as why a folder cannot be made. */
 export function cannotMake(path: string, cause: unknown): QdoraError {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-  if (code === "EEXIST") return new QdoraError(path, "is a file", "name a folder", { cause });
+  if (code === "EEXIST")
+    return new QdoraError(path, "is a file, or a link that leads nowhere", "name a folder", { cause });
   if (code === "ENOENT" || code === "ENOTDIR")
     return new QdoraError(path, "cannot be made there", "name a folder on another disk", { cause });
   return cannot("written", path, cause);

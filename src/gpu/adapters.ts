@@ -6,16 +6,16 @@ interface AdapterInfo extends GPUAdapterInfo {
   readonly subgroupMatrixConfigs?: readonly MatrixShape[];
 }
 
-const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|software|basic render/i;
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|software|basic[ -]render/i;
 
 /**
  * What people call the adapter, and which driver it has. WebGPU has the model in lower case with hyphens ("nvidia-geforce-rtx-4090"),
- * and Dawn describes the driver ("NVIDIA: 580.65.06"), which says nothing of the model.
+ * and Dawn describes the driver ("NVIDIA: 580.65.06"), which says nothing of the model but where it is software ("llvmpipe: Mesa 26.1.6").
  */
-function nameOf({ device, description, vendor }: GPUAdapterInfo, isSoftware: boolean): string {
+function nameOf({ device, description, vendor }: GPUAdapterInfo): string {
   const model = device.replaceAll("-", " ").trim();
   if (description === "") return model || vendor || "unknown";
-  return isSoftware || model === "" ? description : `${model} (${description})`;
+  return model === "" || SOFTWARE.test(description) ? description : `${model} (${description})`;
 }
 
 /** The adapter's properties as plain data. */
@@ -25,7 +25,7 @@ export function traitsOf(adapter: GPUAdapter): AdapterTraits {
   const isSoftware = info.isFallbackAdapter || SOFTWARE.test(`${info.description} ${info.device}`);
   const hasSubgroups = adapter.features.has("subgroups");
   return {
-    name: nameOf(info, isSoftware),
+    name: nameOf(info),
     vendor: info.vendor,
     architecture: info.architecture,
     isSoftware,
@@ -62,15 +62,21 @@ const HOW = "`scripts/with-gpu.sh COMMAND` runs any command with a software GPU 
 const request = (instance: GPU, options: GPURequestAdapterOptions = {}): Promise<GPUAdapter | null> =>
   instance.requestAdapter(options).catch(() => null);
 
-/** Letters and digits alone, so that "RTX-4090" is part of "NVIDIA GeForce RTX 4090". */
-const plain = (text: string): string => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, " ");
+/** Letters and digits alone, so that "RTX-4090" is part of "NVIDIA GeForce RTX 4090". The same stands in scripts/probe-adapter.mjs, which runs unbuilt. */
+const plain = (text: string): string => text.toLowerCase().replaceAll(/[^\p{L}\p{N}]+/gu, " ");
+
+/** Whether a text names what is wanted; what has no letter or digit names nothing. */
+function doesName(text: string, wanted: string): boolean {
+  const part = plain(wanted).trim();
+  return part !== "" && plain(text).includes(part);
+}
 
 function isWanted(traits: AdapterTraits, wanted: string | undefined): boolean {
   if (wanted === undefined || wanted === "") return true;
   if (wanted === "software") return traits.isSoftware;
   if (wanted === "hardware") return !traits.isSoftware;
   const { vendor, architecture, name } = traits;
-  return plain(`${vendor} ${architecture} ${name}`).includes(plain(wanted));
+  return doesName(`${vendor} ${architecture} ${name}`, wanted);
 }
 
 /**
@@ -88,13 +94,12 @@ export async function findAdapter(create: Create, wanted: string | undefined): P
     const adapter = await request(instance, options);
     if (adapter && isWanted(traitsOf(adapter), wanted)) return { instance, adapter };
   }
-  const names = await adapterNames(create);
   const offered: string[] = [];
-  for (const name of names) {
+  for (const name of await adapterNames(create)) {
     const named = create([`adapter=${name}`]);
     const adapter = await request(named);
     const traits = adapter ? traitsOf(adapter) : undefined;
-    const isNamed = !KINDS.includes(wanted) && plain(name).includes(plain(wanted ?? ""));
+    const isNamed = !KINDS.includes(wanted) && doesName(name, wanted ?? "");
     if (adapter && traits && (isNamed || isWanted(traits, wanted))) return { instance: named, adapter };
     offered.push(traits?.vendor ? `${name}, vendor ${traits.vendor}` : name);
   }

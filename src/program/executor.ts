@@ -116,6 +116,7 @@ export class Executor {
       );
       this.#programs.set(capacity.name, { capacity, bound, uniforms, recordings: new WeakMap() });
     }
+    this.#pipelines.forget();
   }
 
   #bindChosen(program: string, call: Call, choose: ChooseVariant, uniformIndex: number): Promise<Bound> {
@@ -179,12 +180,15 @@ export class Executor {
       0,
     );
     const bytes = Math.min(32 << 20, this.plan.buffers[index]?.bytes ?? 0) & ~3;
-    const data = new Uint8Array(bytes);
-    await this.#uploader.write(this.#buffer(index), 0, data);
-    await this.#uploader.flush();
+    const data = new Uint8Array(Math.min(4 << 20, bytes));
+    const writeAll = async (): Promise<void> => {
+      for (let at = 0; at < bytes; at += data.byteLength)
+        await this.#uploader.write(this.#buffer(index), at, data.subarray(0, bytes - at));
+      await this.#uploader.flush();
+    };
+    await writeAll();
     const start = performance.now();
-    await this.#uploader.write(this.#buffer(index), 0, data);
-    await this.#uploader.flush();
+    await writeAll();
     return bytes / ((performance.now() - start) / 1000);
   }
 

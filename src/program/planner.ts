@@ -93,22 +93,40 @@ function planUniforms(programs: readonly Program[]): {
   const places = new Map<string, readonly number[]>();
   let count = 0;
   for (const { name, calls } of programs) {
-    const known = new Map<string, number>();
+    const known = new Map<string, Map<string | undefined, UniformPlace[]>>();
     const own = calls.map((call) => {
       const { kernel, chunk, onlyAfterUpdate, sizes } = call;
       if (chunk === undefined && !onlyAfterUpdate) return count++;
-      const key = JSON.stringify([kernel.name, chunk, sizes]);
-      let place = known.get(key);
-      if (place === undefined) known.set(key, (place = count++));
-      return place;
+      let byChunk = known.get(kernel.name);
+      if (!byChunk) known.set(kernel.name, (byChunk = new Map<string | undefined, UniformPlace[]>()));
+      let alike = byChunk.get(chunk);
+      if (!alike) byChunk.set(chunk, (alike = []));
+      let found = alike.find((one) => areSame(one.sizes, sizes));
+      if (!found) alike.push((found = { sizes, place: count++ }));
+      return found.place;
     });
     places.set(name, own);
   }
   return { places, count };
 }
 
+interface UniformPlace {
+  readonly sizes: Call["sizes"];
+  readonly place: number;
+}
+
+/** The same numbers under the same names in the same order. */
+function areSame(a: Call["sizes"], b: Call["sizes"]): boolean {
+  if (a === b) return true;
+  const [names, others] = [Object.keys(a), Object.keys(b)];
+  return (
+    names.length === others.length && names.every((name, i) => name === others[i] && a[name] === b[name])
+  );
+}
+
 function note(t: Tensor, known: Map<string, Tensor>): void {
   const other = known.get(t.name);
+  if (other === t) return;
   const isSame =
     !other ||
     (tensorBytes(other) === tensorBytes(t) &&
@@ -128,8 +146,9 @@ function noteCall(
   persistent: Map<string, Tensor>,
   lifetimes: Map<string, Lifetime>,
 ): void {
-  checkAccess(call);
-  for (const [binding, bound] of Object.entries(call.tensors)) {
+  const entries = Object.entries(call.tensors);
+  checkAccess(call, entries);
+  for (const [binding, bound] of entries) {
     const t = bound.view?.base ?? bound;
     if (!isTransient(t)) {
       note(t, persistent);
@@ -147,8 +166,11 @@ function noteCall(
       lifetimes.set(t.name, { kind: t.kind, bytes: tensorBytes(t), first: at, last: at, apart: new Set() });
     }
   }
-  keepApart(call, lifetimes);
+  keepApart(call, entries, lifetimes);
 }
+
+/** The tensors of a call by binding. */
+type Entries = readonly (readonly [binding: string, t: Tensor])[];
 
 /** What a staging buffer for downloads holds: the longest of them, or a piece; 0 where there is none. */
 function downloadPieceBytes(programs: readonly Program[]): number {
@@ -161,9 +183,9 @@ function downloadPieceBytes(programs: readonly Program[]): number {
 }
 
 /** Notes the tensors that this call reads and those that it writes: they may not lie in one buffer. */
-function keepApart(call: Call, lifetimes: ReadonlyMap<string, Lifetime>): void {
+function keepApart(call: Call, entries: Entries, lifetimes: ReadonlyMap<string, Lifetime>): void {
   const [read, written]: Lifetime[][] = [[], []];
-  for (const [binding, bound] of Object.entries(call.tensors)) {
+  for (const [binding, bound] of entries) {
     const life = lifetimes.get((bound.view?.base ?? bound).name);
     if (life) (call.kernel.bindings[binding] === "read" ? read : written)?.push(life);
   }
@@ -176,9 +198,9 @@ function keepApart(call: Call, lifetimes: ReadonlyMap<string, Lifetime>): void {
 }
 
 /** A dispatch may not bind one buffer as read and as written, even at disjoint ranges. */
-function checkAccess(call: Call): void {
+function checkAccess(call: Call, entries: Entries): void {
   const written = new Map<string, boolean>();
-  for (const [binding, t] of Object.entries(call.tensors)) {
+  for (const [binding, t] of entries) {
     const access = call.kernel.bindings[binding];
     if (!access) throw new Error(`${call.kernel.name} (${call.label}) has no binding ${binding}`);
     const { name, arena } = t.view?.base ?? t;

@@ -24,53 +24,103 @@ export interface Slots {
   readonly places: ReadonlyMap<Lifetime, SlotPlace>;
 }
 
-interface Member {
+/** A tensor on its way into a slot. Numbers of its lifetime stand here too, where they are read most. */
+interface Item {
   readonly life: Lifetime;
-  readonly offsetBytes: number;
+  readonly first: number;
+  readonly last: number;
+  readonly bytes: number;
+  /** Those that may not share its slot. */
+  apart: readonly Item[];
+  slot: number;
+  offsetBytes: number;
+  /** End of its place, aligned. */
+  end: number;
+  /** The last search that met it. */
+  met: number;
 }
 
 interface Slot {
   readonly kind: Kind;
   bytes: number;
+  readonly members: Item[];
   /** Members by stretch of time. */
-  readonly stretches: Map<number, Member[]>;
+  readonly stretches: Item[][];
 }
 
 /** Calls of a stretch of time: members are found by it. */
 const STRETCH_CALLS = 64;
 /** A slot grows no further: every adapter has buffers of this size. */
 const LARGEST_SLOT_BYTES = 1 << 28;
+/** Up to so many, insertion sorts fastest. */
+const FEW = 24;
 
 const aligned = (bytes: number): number => Math.ceil(bytes / OFFSET_ALIGN_BYTES) * OFFSET_ALIGN_BYTES;
+const stretchOf = (call: number): number => Math.floor(call / STRETCH_CALLS);
 
-function* stretchesOf(life: Lifetime): Generator<number> {
-  const last = Math.floor(life.last / STRETCH_CALLS);
-  for (let stretch = Math.floor(life.first / STRETCH_CALLS); stretch <= last; stretch++) yield stretch;
+function itemsOf(lifetimes: readonly Lifetime[]): readonly Item[] {
+  const items = new Map<Lifetime, Item>();
+  for (const life of lifetimes) {
+    const { first, last, bytes } = life;
+    items.set(life, { life, first, last, bytes, apart: [], slot: -1, offsetBytes: 0, end: 0, met: 0 });
+  }
+  for (const item of items.values()) item.apart = [...item.life.apart].flatMap((l) => items.get(l) ?? []);
+  return [...items.values()];
 }
 
-/** Members that live at the same time, by offset; undefined where one of them may not share a buffer. */
-function neighbours(slot: Slot, life: Lifetime): readonly Member[] | undefined {
-  const found = new Set<Member>();
-  for (const stretch of stretchesOf(life)) {
-    for (const member of slot.stretches.get(stretch) ?? []) {
-      if (member.life.last < life.first || life.last < member.life.first) continue;
-      if (life.apart.has(member.life)) return undefined;
-      found.add(member);
+const livesBeside = (a: Item, b: Item): boolean => a.first <= b.last && b.first <= a.last;
+
+function byOffset(members: Item[]): void {
+  if (members.length > FEW) {
+    members.sort((a, b) => a.offsetBytes - b.offsetBytes);
+    return;
+  }
+  for (let i = 1; i < members.length; i++) {
+    const one = members[i] as Item;
+    let at = i;
+    for (; at > 0; at--) {
+      const before = members[at - 1] as Item;
+      if (before.offsetBytes <= one.offsetBytes) break;
+      members[at] = before;
+    }
+    members[at] = one;
+  }
+}
+
+/** Finds members that live at the same time as a tensor, and where they leave room. Nothing is allocated per search. */
+class Searcher {
+  readonly #found: Item[] = [];
+  #search = 0;
+
+  /** The lowest offset of a slot that is free over the tensor's whole lifetime. */
+  freeOffset({ members, stretches }: Slot, item: Item): number {
+    const found = this.#found;
+    found.length = 0;
+    const [from, to] = [stretchOf(item.first), stretchOf(item.last)];
+    this.#search += 1;
+    // Long lives meet most members, and in every stretch again.
+    if (to - from >= members.length) this.#collect(members, item);
+    else
+      for (let at = from; at <= to; at++) {
+        const stretch = stretches[at];
+        if (stretch) this.#collect(stretch, item);
+      }
+    byOffset(found);
+    let offset = 0;
+    for (const member of found) {
+      if (offset + item.bytes <= member.offsetBytes) break;
+      if (member.end > offset) offset = member.end;
+    }
+    return offset;
+  }
+
+  #collect(members: readonly Item[], item: Item): void {
+    for (const member of members) {
+      if (member.met === this.#search || !livesBeside(member, item)) continue;
+      member.met = this.#search;
+      this.#found.push(member);
     }
   }
-  return [...found].toSorted((a, b) => a.offsetBytes - b.offsetBytes);
-}
-
-/** The lowest offset that is free over the whole lifetime; undefined where the slot cannot take the tensor. */
-function freeOffset(slot: Slot, life: Lifetime): number | undefined {
-  const members = neighbours(slot, life);
-  if (!members) return undefined;
-  let offset = 0;
-  for (const member of members) {
-    if (offset + life.bytes <= member.offsetBytes) break;
-    offset = Math.max(offset, member.offsetBytes + aligned(member.life.bytes));
-  }
-  return offset;
 }
 
 const calls = (l: Lifetime): number => l.last - l.first + 1;
@@ -82,21 +132,30 @@ const ORDERS: readonly ((a: Lifetime, b: Lifetime) => number)[] = [
   (a, b) => b.bytes * calls(b) - a.bytes * calls(a) || a.first - b.first,
 ];
 
-const slotBytes = (s: Slots): number => s.buffers.reduce((sum, b) => sum + b.bytes, 0);
+const slotBytes = (s: Slots | readonly Slot[]): number =>
+  ("buffers" in s ? s.buffers : s).reduce((sum, b) => sum + b.bytes, 0);
 
 /** The smallest of a few greedy assignments: each order, where nothing is free with a slot of its own or a slot that grows. Deterministic. */
 export function assignSlots(lifetimes: readonly Lifetime[]): Slots {
   const least = liveBytes(lifetimes);
+  const items = itemsOf(lifetimes);
   let best: Slots | undefined;
   for (const order of ORDERS) {
+    const ordered = items.toSorted((a, b) => order(a.life, b.life));
     for (const grows of [false, true]) {
-      const slots = assignInOrder(lifetimes.toSorted(order), grows);
-      if (!best || slotBytes(slots) < slotBytes(best)) best = slots;
+      const slots = assignInOrder(ordered, grows);
+      if (!best || slotBytes(slots) < slotBytes(best)) best = keep(slots, items);
       if (slotBytes(best) <= least) return best;
     }
   }
   return best ?? { buffers: [], places: new Map() };
 }
+
+/** The assignment as it is now, before items go elsewhere. */
+const keep = (slots: readonly Slot[], items: readonly Item[]): Slots => ({
+  buffers: slots.map(({ kind, bytes }) => ({ kind, bytes })),
+  places: new Map(items.map(({ life, slot, offsetBytes }) => [life, { slot, offsetBytes }])),
+});
 
 /** The most bytes that live at one time: no assignment is smaller. */
 function liveBytes(lifetimes: readonly Lifetime[]): number {
@@ -115,28 +174,32 @@ function liveBytes(lifetimes: readonly Lifetime[]): number {
 }
 
 /** Greedy: each tensor in turn where it makes the slots grow least. `grows`: rather a slot that grows than another one. */
-function assignInOrder(lifetimes: readonly Lifetime[], grows: boolean): Slots {
+function assignInOrder(items: readonly Item[], grows: boolean): readonly Slot[] {
   const slots: Slot[] = [];
-  const places = new Map<Lifetime, SlotPlace>();
-  for (const life of lifetimes) {
-    let best = { slot: slots.length, offsetBytes: 0, growth: life.bytes };
-    for (const [i, slot] of slots.entries()) {
-      const offsetBytes = freeOffset(slot, life);
-      if (offsetBytes === undefined) continue;
-      const growth = Math.max(0, offsetBytes + life.bytes - slot.bytes);
-      const isBetter =
-        growth < best.growth || (grows && growth === best.growth && best.slot === slots.length);
-      if (isBetter && (growth === 0 || slot.bytes + growth <= LARGEST_SLOT_BYTES))
-        best = { slot: i, offsetBytes, growth };
-      if (best.growth === 0) break;
-    }
-    const slot = (slots[best.slot] ??= { kind: life.kind, bytes: 0, stretches: new Map() });
-    slot.bytes += best.growth;
-    for (const stretch of stretchesOf(life)) {
-      const members = slot.stretches.get(stretch) ?? [];
-      slot.stretches.set(stretch, [...members, { life, offsetBytes: best.offsetBytes }]);
-    }
-    places.set(life, best);
+  const searcher = new Searcher();
+  for (const item of items) {
+    item.slot = -1;
+    item.met = 0;
   }
-  return { buffers: slots, places };
+  for (const item of items) {
+    let [best, bestOffset, leastGrowth] = [slots.length, 0, item.bytes];
+    for (const [i, slot] of slots.entries()) {
+      if (item.apart.some((other) => other.slot === i && livesBeside(other, item))) continue;
+      const offsetBytes = searcher.freeOffset(slot, item);
+      const growth = Math.max(0, offsetBytes + item.bytes - slot.bytes);
+      const isBetter = growth < leastGrowth || (grows && growth === leastGrowth && best === slots.length);
+      if (isBetter && (growth === 0 || slot.bytes + growth <= LARGEST_SLOT_BYTES))
+        [best, bestOffset, leastGrowth] = [i, offsetBytes, growth];
+      if (leastGrowth === 0) break;
+    }
+    const slot = (slots[best] ??= { kind: item.life.kind, bytes: 0, members: [], stretches: [] });
+    slot.bytes += leastGrowth;
+    item.slot = best;
+    item.offsetBytes = bestOffset;
+    item.end = bestOffset + aligned(item.bytes);
+    slot.members.push(item);
+    for (let at = stretchOf(item.first); at <= stretchOf(item.last); at++)
+      (slot.stretches[at] ??= []).push(item);
+  }
+  return slots;
 }

@@ -12,6 +12,7 @@ import { makeFolder } from "../formats/make_folder.js";
 import type { AdapterTraits } from "../gpu/traits.js";
 import { timedVariants, type ChooseVariant, type Executor } from "./executor.js";
 import type { Call, Program } from "./kernel.js";
+import { tensorBytes, type Tensor } from "./tensor.js";
 
 export type TuneMode = "off" | "quick" | "full";
 
@@ -84,6 +85,8 @@ export async function tune(
   const path = cacheFile(gpu.traits);
   const cache = await readCache(path);
   let measured = 0;
+  /** What measured calls have added to: whatever they found in workspace may be in there now. */
+  const gradients = new Map<string, Tensor>();
   for (const [program, call] of programs.flatMap((p) => p.calls.map((c) => [p.name, c] as const))) {
     if (call.kernel.transfer) continue;
     const key = callClass(call);
@@ -96,6 +99,7 @@ export async function tune(
       continue;
     }
     if (measured++ === 0) say("measuring kernel variants on this GPU (once)");
+    for (const t of Object.values(call.tensors)) if (t.kind === "gradient") gradients.set(t.name, t);
     let best = { name: "", ms: Infinity };
     for (const variant of variants) {
       signal?.throwIfAborted();
@@ -105,6 +109,7 @@ export async function tune(
     table.set(key, best.name);
     cache.set(key, best.name);
   }
+  for (const t of gradients.values()) await executor.write(t, new Uint8Array(tensorBytes(t)));
   if (measured > 0) {
     // Another run may have measured meanwhile: what it found stays.
     for (const [key, name] of await readCache(path)) if (!table.has(key)) cache.set(key, name);

@@ -82,14 +82,20 @@ function choicesText({ shape, run, config }: PlanReport): string {
     storage.hostEmbedding ? "embedding rows from the host" : "",
     config.quant_head === "none" ? "" : `head in ${config.quant_head}`,
     streamed > 0 ? `${streamed} of ${shape.arch.layers} layers streamed from ${config.layer_cache}` : "",
-    config.use_dora && storage.checkpoint !== "f32"
-      ? config.gradient_checkpointing === "full"
-        ? "down_proj is computed again for its magnitude"
-        : "o_proj and down_proj are computed again for their magnitudes"
-      : "",
+    config.use_dora && storage.checkpoint !== "f32" ? computedAgain({ shape, config }) : "",
   ]
     .filter(Boolean)
     .join("; ");
+}
+
+/** Modules with a magnitude whose outputs rounded layer inputs do not give. */
+function computedAgain({ shape, config }: Pick<PlanReport, "shape" | "config">): string {
+  const names = config.gradient_checkpointing === "full" ? ["down_proj"] : ["o_proj", "down_proj"];
+  const paths = [...shape.layout.modules.keys()];
+  const again = names.filter((name) => paths.some((path) => path.endsWith(`.${name}`)));
+  if (again.length === 0) return "";
+  const [verb, whose] = again.length === 1 ? ["is", "its magnitude"] : ["are", "their magnitudes"];
+  return `${again.join(" and ")} ${verb} computed again for ${whose}`;
 }
 
 const sizesOf = ({ shape, config }: PlanReport): Parameters<typeof expectedTime>[1] => ({

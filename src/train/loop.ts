@@ -138,7 +138,8 @@ class Loop {
       step,
     );
     const scalars = {
-      step,
+      // Moments know nothing of steps that were skipped, and so does their bias correction.
+      step: step - this.position.skipped,
       learningRate,
       weightDecay: settings.weight_decay,
       maxGradNorm: settings.max_grad_norm,

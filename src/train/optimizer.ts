@@ -121,7 +121,7 @@ export const EPSILON = 1e-8;
 
 /**
  * The scalars of one optimizer step as the kernels read them (f32 [16]).
- * @param s.step counted from 0
+ * @param s.step updates that the moments have had
  * @param s.scored label tokens of all micro-batches of the step
  */
 export function stepScalars(s: {

@@ -5,7 +5,7 @@ import { checkedTargetModules, type AdapterSettings } from "../adapter/targets.j
 import { longestMicroBatchTokens, longestRowTokens } from "../data/batch.js";
 import { loadDataset, type Dataset } from "../data/dataset.js";
 import { stepsPerEpoch } from "../data/order.js";
-import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import { loadTokenizer } from "../data/tokenizer.js";
 import type { TokenizerTexts } from "../data/tokenizer_files.js";
 import { openCheckpoint } from "../formats/checkpoint.js";
 import { formatBytes } from "../formats/bytes.js";
@@ -25,7 +25,6 @@ export interface PreparedRun extends Omit<PlannedRun, "settings"> {
   readonly limit: number | undefined;
   readonly shape: RunShape;
   readonly arch: Architecture;
-  readonly tokenizer: Tokenizer | undefined;
   readonly dataset: Dataset;
   readonly layout: AdapterLayout;
   /** The most tokens one micro-batch has. */
@@ -110,7 +109,6 @@ export async function prepareRun(
     settings,
     shape,
     arch,
-    tokenizer: usable,
     dataset,
     layout,
     capacity,

@@ -55,7 +55,12 @@ export class RunHost implements HostStore {
     const { settings, model, storage, arch } = run;
     const folder = settings.layer_cache === "disk" && model.ring ? cacheFolder : undefined;
     const layers = await LayerCache.create(model, folder);
-    return new RunHost(run, layers, storage.hostEmbedding ? await source.openEmbedding(arch) : undefined);
+    try {
+      return new RunHost(run, layers, storage.hostEmbedding ? await source.openEmbedding(arch) : undefined);
+    } catch (error) {
+      await layers.close();
+      throw error;
+    }
   }
 
   /** The tokens whose embedding rows the next program asks for. */

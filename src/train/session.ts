@@ -4,6 +4,7 @@ import { adapterFromPeft } from "../adapter/peft.js";
 import type { MicroBatch } from "../data/batch.js";
 import { QdoraError } from "../formats/error.js";
 import { readPeftAdapter } from "../formats/peft.js";
+import { collectGarbage } from "../gpu/collect.js";
 import type { Gpu } from "../gpu/device.js";
 import { ModelFingerprint } from "../model/fingerprint.js";
 import type { RowSquares } from "../model/load.js";
@@ -146,6 +147,8 @@ export class TrainingSession {
     await session.#startAdapter(rowSquares);
     for (const [t, values] of optimizerTables(run.layout)) await executor.write(t, bytesOf(values));
     await executor.idle();
+    // Pieces of weights, shader modules, the tokenizer: nothing of them is needed again.
+    await collectGarbage();
     return session;
   }
 

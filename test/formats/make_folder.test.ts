@@ -25,6 +25,12 @@ describe("makeFolder", () => {
     expect(() => makeFolder(file)).toThrow(`${file}: is a file`);
   });
 
+  it("leaves none of them where one cannot be made", () => {
+    const first = join(root, "first");
+    expect(() => makeFolder(join(first, "second", "n".repeat(300), "x"))).toThrow("cannot be written");
+    expect(existsSync(first)).toBe(false);
+  });
+
   it.runIf(existsSync("/proc/self"))("ends where the system has no folders to make", () => {
     expect(() => makeFolder("/proc/x/y")).toThrow("/proc/x: cannot be made there");
   });

@@ -40,6 +40,19 @@ it("names model and driver: two models of one driver are two adapters", () => {
   expect(software).toMatchObject({ name: LLVMPIPE.description, isSoftware: true });
 });
 
+it("names a software adapter whose driver says nothing of it by its model", () => {
+  const warp = {
+    vendor: "microsoft",
+    architecture: "",
+    device: "microsoft-basic-render-driver",
+    description: "D3D12 driver version 10.0.26100.1",
+  };
+  expect(traitsOf(adapter(warp))).toMatchObject({
+    name: "microsoft basic render driver (D3D12 driver version 10.0.26100.1)",
+    isSoftware: true,
+  });
+});
+
 /** Dawn with one adapter. */
 const dawn = (info: Info) => (): GPU =>
   ({ requestAdapter: () => Promise.resolve(adapter(info)) }) as unknown as GPU;
@@ -52,6 +65,9 @@ it.each(["RTX 4090", "rtx-4090", "GeForce RTX 4090", "NVIDIA", "lovelace", "hard
   },
 );
 
-it.each(["RTX 3090", "radeon", "software"])("does not take an RTX 4090 for %s", async (wanted) => {
-  await expect(findAdapter(dawn(RTX), wanted)).rejects.toThrow(`no adapter fits "${wanted}"`);
-});
+it.each(["RTX 3090", "radeon", "software", "-", "显卡"])(
+  "does not take an RTX 4090 for %s",
+  async (wanted) => {
+    await expect(findAdapter(dawn(RTX), wanted)).rejects.toThrow(`no adapter fits "${wanted}"`);
+  },
+);

@@ -58,6 +58,20 @@ describe.skipIf(process.platform === "win32")("with-gpu.sh", () => {
     expect(signal).toBe("SIGTERM");
   });
 
+  test.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1").each(["software", "", "Mesa"])(
+    "keeps malloc to one heap on a software GPU, unless told otherwise: QDORA_ADAPTER=%s",
+    (wanted) => {
+      const heaps = (given: string) =>
+        withGpu(["sh", "-c", "echo $MALLOC_ARENA_MAX"], {
+          QDORA_SOFTWARE_GPU: "",
+          QDORA_ADAPTER: wanted,
+          MALLOC_ARENA_MAX: given,
+        }).stdout.trim();
+      expect(heaps("")).toBe("1");
+      expect(heaps("3")).toBe("3");
+    },
+  );
+
   test("wants a command", () => {
     const run = withGpu([]);
     expect(run.status).toBe(2);
@@ -65,11 +79,20 @@ describe.skipIf(process.platform === "win32")("with-gpu.sh", () => {
     expect(run.stderr).toMatch(/^usage: /);
   });
 
-  test("names an adapter that is not there", () => {
-    const run = withGpu(["node", "-p", "1"], { ...untouched, QDORA_ADAPTER: "no such gpu" });
+  test.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1").each(["256 bits", "Mesa", "llvm-19"])(
+    "takes an adapter by a part of its name or vendor: %s",
+    (wanted) => {
+      const run = withGpu(["node", "-p", "1"], { QDORA_ADAPTER: wanted });
+      expect(run.stderr).not.toContain("error: gpu");
+      expect(run.stdout).toBe("1\n");
+    },
+  );
+
+  test.each(["no such gpu", "-"])("names an adapter that is not there: %s", (wanted) => {
+    const run = withGpu(["node", "-p", "1"], { ...untouched, QDORA_ADAPTER: wanted });
     expect(run.status).toBe(1);
     expect(run.stdout).toBe("");
-    expect(run.stderr).toMatch(/^error: gpu: .*QDORA_ADAPTER=no such gpu.*\nhint: /);
+    expect(run.stderr).toMatch(new RegExp(`^error: gpu: .*QDORA_ADAPTER=${wanted}.*\\nhint: `));
   });
 
   test.skipIf(spawnSync("apt-get", ["--version"]).error !== undefined)(

@@ -105,3 +105,19 @@ describe("a save_steps step that is not finite", () => {
     expectSameRun(out);
   });
 });
+
+it("leaves the optimizer as if the step had never been: the adapter is that of a run without its row", async () => {
+  const few = rows.slice(10, 16);
+  const adapters: string[] = [];
+  for (const [name, kept] of [
+    ["with", few],
+    ["without", few.filter((_, i) => i !== 4)],
+  ] as const) {
+    const data = writeRows(join(folder, `${name}.jsonl`), kept);
+    const more = { data, max_steps: kept.length, warmup_steps: 0, loss_spike_rollback: undefined };
+    const { outputDir } = await finetune({ ...run, ...more, output_dir: join(folder, name) });
+    adapters.push(outputDir);
+  }
+  const [one = "", other = ""] = adapters;
+  expectSameBytes(one, other, "adapter_model.safetensors");
+});

@@ -1,0 +1,46 @@
+/** Measuring variants on the adapter at hand: what it leaves behind. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, expect, it } from "vitest";
+import { callDoraBackward } from "../../src/kernels/dora.js";
+import { acceptedVariants, Executor } from "../../src/program/executor.js";
+import type { Program } from "../../src/program/kernel.js";
+import { planMemory } from "../../src/program/planner.js";
+import { elementCount, tensor } from "../../src/program/tensor.js";
+import { tune } from "../../src/program/tuner.js";
+import { bytesOf, given, useGpu } from "../kernels/harness.js";
+
+const context = useGpu();
+const cache = process.env["QDORA_CACHE"];
+afterEach(() => {
+  if (cache === undefined) delete process.env["QDORA_CACHE"];
+  else process.env["QDORA_CACHE"] = cache;
+});
+
+it("leaves gradients at zero, whatever the measured calls found", async ({ skip }) => {
+  const [N, out] = [8, 64];
+  const gradient = tensor("gradient", [out], "f32", "gradient");
+  const inputs = {
+    dy: given("dy", [N, out]),
+    y: given("y", [N, out]),
+    scale_bias: given("scale_bias", [out, 2]),
+    magnitude: given("magnitude", [out]),
+  };
+  const call = callDoraBackward("dm", { ...inputs, gradient }, { N, out, over: "dy" });
+  skip(acceptedVariants(call, context.gpu).length < 2, "this adapter has no choice");
+  const program: Program = { name: "tuned", calls: [call] };
+  const folder = mkdtempSync(join(tmpdir(), "qdora-tune-"));
+  process.env["QDORA_CACHE"] = folder;
+  const executor = await Executor.allocate(context.gpu, planMemory([program], 1 << 20));
+  try {
+    for (const t of [inputs.dy, inputs.y, inputs.magnitude])
+      await executor.write(t, bytesOf(new Float32Array(N * out).fill(1).subarray(0, elementCount(t))));
+    const table = await tune(executor, [program], "quick");
+    expect(table.size).toBe(1);
+    expect(new Float32Array(await executor.read(gradient))).toEqual(new Float32Array(out));
+  } finally {
+    await executor.release();
+    rmSync(folder, { recursive: true });
+  }
+});
