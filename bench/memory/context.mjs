@@ -51,6 +51,7 @@ export function contextText() {
   for (const geometry of GEOMETRIES) {
     const cells = [];
     for (const gigabytes of SIZES) {
+      console.error(`longest row of ${geometry} in ${gigabytes} GB`);
       const tokens = longest(geometry, gigabytes * 1e9);
       const host = tokens > 0 ? bytesAt(geometry, tokens).host : 0;
       cells.push(tokens === 0 ? "-" : `${tokens.toLocaleString("en-US")} (${(host / 1e9).toFixed(1)} GB)`);

@@ -46,6 +46,7 @@ const hostBytes = ({ host }) => [...host.values()].reduce((a, b) => a + b, 0);
 export async function plansText() {
   const [totals, dora, hosts] = [[], [], []];
   for (const geometry of [...RESIDENT, ...STREAMED]) {
+    console.error(`plans of ${geometry}`);
     const [bytes, more] = [[], []];
     for (const column of COLUMNS) {
       if (STREAMED.includes(geometry) && !isStreamed(column)) {

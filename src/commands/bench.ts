@@ -2,14 +2,13 @@
 import type { Command } from "commander";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import { addFinetuneFlags } from "../config/flags.js";
-import { KEY_NAMES } from "../config/schema.js";
 import { GEOMETRIES } from "../model/geometries.js";
 import { formatBytes } from "../formats/bytes.js";
 import { floorBytes } from "../report/plan.js";
 import { peakResidentBytes, resetPeak } from "../report/process_memory.js";
 import { measureStep, type MeasuredStep } from "../train/memory_bench.js";
 import { choices, numbers } from "./bench_lists.js";
-import { addThroughput } from "./bench_throughput.js";
+import { addThroughput, STEP_KEYS } from "./bench_throughput.js";
 import { runCommand } from "./run_command.js";
 
 interface Row extends MeasuredStep {
@@ -66,7 +65,7 @@ export function addBench(program: Command): void {
       "one real optimizer step for each geometry, length, batch and method: plan against what was allocated",
     );
   addThroughput(bench);
-  addFinetuneFlags(memory, KEY_NAMES, false);
+  addFinetuneFlags(memory, ["quant", ...STEP_KEYS]);
   memory
     .requiredOption("--geometry <names>", `comma-separated: ${GEOMETRIES.join(", ")}`)
     .option("--lengths <list>", "tokens of a row, comma-separated", "256")

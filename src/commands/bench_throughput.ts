@@ -18,8 +18,7 @@ import { runCommand } from "./run_command.js";
 import { localModel } from "./stoppable.js";
 
 /** Keys of finetune that mean something for steps over random tokens. Length, batch, method and quant have lists instead. */
-const KEYS: readonly KeyName[] = [
-  "revision",
+export const STEP_KEYS: readonly KeyName[] = [
   "double_quant",
   "quant_head",
   "compute_dtype",
@@ -124,7 +123,7 @@ export function addThroughput(bench: Command): void {
   const command = bench
     .command("throughput")
     .description("tokens per second of real optimizer steps (one micro-batch each) over random tokens");
-  addFinetuneFlags(command, KEYS);
+  addFinetuneFlags(command, ["revision", ...STEP_KEYS]);
   command
     .option("--model <model>", "real weights: a folder, or ORG/NAME of the Hub, which is pulled")
     .option(

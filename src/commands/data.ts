@@ -103,7 +103,7 @@ async function withModel(files: readonly string[], model: string, flags: DataFla
         ]),
         `total: ${n(counts.rows)} rows, ${n(counts.tokens)} tokens, ${n(counts.scoredTokens)} scored`,
         `  ${n(counts.truncated)} cut at ${n(flags.maxSeqLength)} tokens (max_seq_length)`,
-        `  ${n(counts.unscored)} without a scored label (an empty answer, or one that was cut off)`,
+        `  ${n(counts.unscored)} without a scored label (no answer, an empty one, or one that was cut off)`,
         `  ${broken.count === 0 ? "0 broken rows" : printable(brokenWords(broken))}`,
         `  ${n(train.length)} to train on, ${n(validation.length)} held out`,
         "",

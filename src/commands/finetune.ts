@@ -93,6 +93,13 @@ export function addFinetune(program: Command): void {
         const { config: file, json, profile, profileTrace, ...keys } = flags;
         const profiling = await checkProfiling(profile === true, profileTrace);
         const named = await resolveFinetuneConfig(keys, typeof file === "string" ? file : undefined);
+        if (json === true && !named.dry_run)
+          throw new QdoraError(
+            "--json",
+            "prints the plan of --dry-run, and this run is none",
+            "add --dry-run, or leave --json out: a run's numbers are in metrics.jsonl of its output_dir",
+            { exitCode: 2 },
+          );
         const model = await localModel(named.model, named.revision);
         if ("exit" in model) return model.exit;
         const data = await localData(named.data);

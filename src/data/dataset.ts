@@ -158,7 +158,7 @@ function checkScored(rows: TokenRows, part: string, path: string): void {
   throw new QdoraError(
     "data",
     `no ${part} row of ${path} has a scored label (${rows.length} rows)`,
-    "check that answers are not empty and not cut off by max_seq_length, or set train_on_prompt",
+    "check that each row has an answer (in chats a turn whose role is assistant) that is neither empty nor cut off by max_seq_length, or set train_on_prompt",
   );
 }
 

@@ -9,6 +9,7 @@ import { openPool, type EncodeSettings } from "./encode_pool.js";
 import { readPieces } from "./file_pieces.js";
 import type { RawRow } from "./raw_row.js";
 import { readFileRows } from "./read_file.js";
+import { noRows } from "./sources.js";
 import { cachedTokens, cacheKey, makeTokens } from "./token_cache.js";
 import type { TokenFile } from "./token_file.js";
 import { tokenBytes } from "./token_records.js";
@@ -65,8 +66,7 @@ export async function loadPart(files: PartFiles, settings: EncodeSettings): Prom
     await encodeFiles(files, settings, sum(before.map((state) => state.bytes)), writer);
     const { broken, brokenCount } = writer.summary;
     checkBroken(files.paths, broken, brokenCount, writer.rows + brokenCount);
-    if (writer.rows === 0)
-      throw new QdoraError("data", `${files.name} has no rows`, "add rows, or name another file");
+    if (writer.rows === 0) throw noRows(files.name, files.from, files.to);
     const after = await Promise.all(files.paths.map(fileState));
     const changed = after.findIndex((state, i) => state.changed !== before[i]?.changed);
     if (changed >= 0)

@@ -69,3 +69,15 @@ export function sourceName(source: DataSource): string {
   const slice = from === 0 && to === MAX_ROW ? "" : `[${from || ""}:${to === MAX_ROW ? "" : to}]`;
   return `${path}${split === undefined ? "" : `:${split}`}${slice}`;
 }
+
+/** What to say of a source without rows; with a slice, its file may have some before it. */
+export function noRows(name: string, from: number, to: number): QdoraError {
+  if (from === 0) return new QdoraError("data", `${name} has no rows`, "add rows, or name another file");
+  const slice = `[${from}:${to === MAX_ROW ? "" : to}]`;
+  const place = name.endsWith(slice) ? name : `${name}${slice}`;
+  return new QdoraError(
+    "data",
+    `${place} has no rows`,
+    "the slice begins after the last row; rows are counted from 0",
+  );
+}

@@ -7,8 +7,7 @@ import { ColumnCounter, type ColumnCounts } from "./column_counts.js";
 import type { BrokenRow } from "./raw_row.js";
 import { readFileRows } from "./read_file.js";
 import type { DataRow } from "./row.js";
-import { QdoraError } from "../formats/error.js";
-import { parseSources, type DataSource } from "./sources.js";
+import { noRows, parseSources, type DataSource } from "./sources.js";
 
 export interface SurveyedSource {
   readonly source: DataSource;
@@ -64,8 +63,7 @@ export async function surveyData(
       if (row >= source.to) break;
     }
     const summary = checkBroken(files.train, broken, brokenCount, rows + brokenCount);
-    if (rows === 0)
-      throw new QdoraError("data", `${source.path} has no rows`, "add rows, or name another file");
+    if (rows === 0) throw noRows(source.path, source.from, source.to);
     sources.push({
       source,
       paths: files.train,

@@ -3,7 +3,7 @@
  * depend on. Bounded: the files that were not used for the longest time go first.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,7 +45,7 @@ export async function cachedTokens(key: string): Promise<TokenFile | undefined> 
 /**
  * Writes the file of a key under a temporary name, which becomes its own once it is whole. Where the cache cannot be
  * written, the file lies in the system's temporary folder and is gone once it is open.
- * @param fill adds the rows; nothing remains if it throws
+ * @param fill adds the rows; nothing remains if it throws, or if the process ends in it
  */
 export async function makeTokens(
   key: string,
@@ -63,6 +63,9 @@ export async function makeTokens(
     lone = await mkdtemp(join(tmpdir(), "qdora-tokens-lone-"));
     return TokenWriter.create(join(lone, name), width);
   });
+  // A run that is stopped waits a moment for what cannot be interrupted, then exits.
+  const drop = (): void => rmSync(lone ?? writer.path, { recursive: true, force: true });
+  process.once("exit", drop);
   try {
     try {
       await fill(writer);
@@ -78,6 +81,7 @@ export async function makeTokens(
     if (lone === undefined) await trim(folder, path);
     return file;
   } finally {
+    process.off("exit", drop);
     if (lone !== undefined) await rm(lone, { recursive: true, force: true });
   }
 }

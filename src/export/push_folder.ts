@@ -7,6 +7,7 @@ import { QdoraError } from "../formats/error.js";
 import { isObject, quoted, readJsonFile, readTextFile } from "../formats/json.js";
 import { TOKENIZER_FILES } from "../formats/model_files.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, readPeftAdapter } from "../formats/peft.js";
+import { refuseUnfinished } from "../formats/unfinished_run.js";
 import { globMatcher } from "../hub/glob.js";
 import { pathProblem } from "../hub/names.js";
 import { checkPush, pushFiles, type Pushed, type PushOptions } from "../hub/push.js";
@@ -61,15 +62,7 @@ async function kindOf(folder: string): Promise<"adapter" | "model"> {
     );
   const names = await readdir(folder);
   if (names.includes(ADAPTER_CONFIG)) return "adapter";
-  const steps = names.flatMap((name) => /^checkpoint-(\d+)$/.exec(name)?.[1] ?? []).map(Number);
-  if (steps.length > 0) {
-    const newest = `checkpoint-${Math.max(...steps)}`;
-    throw new QdoraError(
-      folder,
-      `the run is not finished: there are checkpoints up to ${newest}, but no adapter`,
-      `finish it with \`qdora finetune … --resume\`, or push ${join(folder, newest)}`,
-    );
-  }
+  await refuseUnfinished(folder, ADAPTER_CONFIG, (checkpoint) => `push ${checkpoint}`);
   if (names.includes(CONFIG)) return "model";
   throw new QdoraError(
     folder,

@@ -17,7 +17,7 @@ export async function checkNewFolder(out: string): Promise<void> {
     throw new QdoraError(
       out,
       `is not empty (it holds ${names.length} files)`,
-      "name a folder that does not exist yet, or delete this one first",
+      "name a folder that does not exist yet: nothing is written over",
       { exitCode: 2 },
     );
 }

@@ -7,6 +7,7 @@ import { QdoraError } from "./error.js";
 import { writeFileAtomic } from "./files.js";
 import { readJsonFile } from "./json.js";
 import { readSafetensorsHeader, writeSafetensors, type TensorEntry } from "./safetensors.js";
+import { refuseUnfinished } from "./unfinished_run.js";
 
 export const ADAPTER_CONFIG = "adapter_config.json";
 export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
@@ -129,6 +130,11 @@ const isSet = (value: unknown): boolean =>
  */
 export async function readPeftConfig(folder: string): Promise<PeftConfig> {
   const path = join(folder, ADAPTER_CONFIG);
+  await refuseUnfinished(
+    folder,
+    ADAPTER_CONFIG,
+    (checkpoint) => `give ${checkpoint}, which is an adapter too`,
+  );
   const json = await readJsonFile(path, MAX_CONFIG_BYTES);
   const parsed = schema.safeParse(json);
   if (!parsed.success) {

@@ -98,7 +98,7 @@ export async function tune(
       table.set(key, known);
       continue;
     }
-    if (measured++ === 0) say("measuring kernel variants on this adapter (once)");
+    if (measured++ === 0) say("measuring kernel variants on this GPU (once)");
     for (const t of Object.values(call.tensors)) if (t.kind === "gradient") gradients.set(t.name, t);
     let best = { name: "", ms: Infinity };
     for (const variant of variants) {

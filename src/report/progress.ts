@@ -71,7 +71,9 @@ export function progressPrinter(out: Output): Listener {
       }
       case "finished":
         if (open) line("");
-        line(`trained ${event.step} steps in ${formatSeconds(event.seconds)}`);
+        line(
+          `trained ${event.step} ${event.step === 1 ? "step" : "steps"} in ${formatSeconds(event.seconds)}`,
+        );
         return;
       default:
         event satisfies never;

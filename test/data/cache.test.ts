@@ -1,6 +1,8 @@
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { openDataset, type DatasetOptions } from "../../src/data/dataset.js";
 import { loadTokenizer } from "../../src/data/tokenizer.js";
@@ -52,6 +54,20 @@ describe("the token cache", () => {
       { data, valSize: 1 },
     ])
       expect((await open(same)).isCached).toEqual([true]);
+  });
+
+  it("keeps nothing half-written of a process that ends while it tokenises", () => {
+    const module = JSON.stringify(pathToFileURL(resolve("dist/data/token_cache.js")).href);
+    const script = `import { makeTokens } from ${module};
+      import { readdirSync } from "node:fs";
+      await makeTokens("k".repeat(64), 2, async () => {
+        console.log(readdirSync(process.env.QDORA_CACHE + "/tokens").length);
+        process.exit(3);
+      });`;
+    const { status, stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+      encoding: "utf8",
+    });
+    expect([status, stdout.trim(), files()]).toEqual([3, "1", []]);
   });
 
   it("is made again where it is damaged", async () => {

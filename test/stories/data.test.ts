@@ -263,7 +263,7 @@ describe("refuses", () => {
       "an empty slice",
       () => dryRun(`${file("h.jsonl", '{"text":"a"}\n')}[5:]`),
       1,
-      /data: .*h\.jsonl\[5:\] has no rows|data: .*h\.jsonl has no rows/,
+      /data: .*h\.jsonl\[5:\] has no rows\nhint: the slice begins after the last row/,
     ],
     [
       "a hub name",

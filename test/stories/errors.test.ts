@@ -1,5 +1,5 @@
 /** What a user can get wrong with flags, settings and data has one readable message and an exit code, and leaves nothing behind. */
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { withoutTemplate } from "./broken_models.js";
@@ -31,6 +31,12 @@ const yaml = (name: string, text: string): string[] => {
   writeFileSync(join(folder, name), text);
   return ["--config", join(folder, name)];
 };
+/** The folder of a run that was stopped: checkpoints, the last of them not the last by letters. */
+const unfinished = (): string => {
+  const run = join(folder, "unfinished");
+  for (const step of [2, 10]) mkdirSync(join(run, `checkpoint-${step}`), { recursive: true });
+  return run;
+};
 
 const NO_TEMPLATE = withoutTemplate(join(folder, "no-template"));
 const CASES: Readonly<Record<string, readonly Case[]>> = {
@@ -58,6 +64,13 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       ["finetune"],
       2,
       /config: model, data, output_dir are missing\nhint: give --model, --data, --output-dir/,
+    ],
+    ["finetune --json without a dry run", train("--json"), 2, /--json: .*\nhint: add --dry-run/],
+    [
+      "bench memory over rows",
+      ["bench", "memory", "--geometry", "x", "--resume"],
+      2,
+      /unknown option '--resume'/,
     ],
     ["generate without a model", ["generate", "--prompt", "x"], 2, /required option '--model <model>'/],
   ],
@@ -228,6 +241,12 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       train("--init-adapter", join(folder, "none")),
       1,
       /none.adapter_config\.json: does not exist/,
+    ],
+    [
+      "of a run that did not finish",
+      train("--init-adapter", unfinished()),
+      1,
+      /the run is not finished: there are checkpoints up to checkpoint-10,.*\nhint: .*--resume`, or give .*checkpoint-10/,
     ],
     [
       "of another rank",
