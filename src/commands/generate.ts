@@ -93,6 +93,16 @@ export function addGenerate(program: Command): void {
           throw new QdoraError("--system", "works with --chat only", "add --chat, or leave --system out", {
             exitCode: 2,
           });
+        const sampling = ["topK", "topP", "seed"].find(
+          (name) => command.getOptionValueSource(name) === "cli",
+        );
+        if (sampling !== undefined && flags.temperature === 0)
+          throw new QdoraError(
+            `--${sampling.replace(/[A-Z]/, (c) => `-${c.toLowerCase()}`)}`,
+            "does nothing at temperature 0, where the likeliest token is taken always",
+            "add --temperature, such as 0.7, or leave it out",
+            { exitCode: 2 },
+          );
         const prompt = flags.prompt ?? (await readStdin());
         if (prompt === "" && !flags.chat)
           throw new QdoraError("prompt", "is empty", "give --prompt TEXT, or text on standard input", {

@@ -7,10 +7,27 @@ export const SIGNAL_EXIT: Readonly<Record<string, number>> = { SIGINT: 130, SIGT
 /** Runs a command's body; prints what went wrong and sets the exit code. */
 export async function runCommand(debug: boolean, body: () => Promise<number | void>): Promise<void> {
   try {
+    await checkForcedVariant();
     process.exitCode = (await body()) ?? 0;
   } catch (error) {
     process.exitCode = reportError(error, debug);
   }
+}
+
+/** @throws QdoraError (exit 2) where `QDORA_VARIANT` names what no kernel has */
+async function checkForcedVariant(): Promise<void> {
+  const name = process.env["QDORA_VARIANT"];
+  if (!name) return;
+  const { VARIANT_NAMES } = await import("../kernels/index.js");
+  if (!VARIANT_NAMES.has(name))
+    throw new QdoraError(
+      "QDORA_VARIANT",
+      `no kernel has a variant "${name}"`,
+      `it may be ${[...VARIANT_NAMES].join(", ")}`,
+      {
+        exitCode: 2,
+      },
+    );
 }
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException =>

@@ -4,6 +4,7 @@ import { resolveFinetuneConfig, toYaml, type FinetuneConfig } from "../config/re
 import { isHubName } from "../data/hub_source.js";
 import { parseSources } from "../data/sources.js";
 import { QdoraError } from "../formats/error.js";
+import { checkFreeSpace } from "../formats/disk_space.js";
 import { writeFileAtomic } from "../formats/files.js";
 import { modelFolder } from "../hub/model_folder.js";
 import { pullDataset } from "../hub/pull.js";
@@ -28,6 +29,7 @@ import {
   writeOutput,
 } from "../train/output.js";
 import type { MeasuredProfile } from "../train/profile.js";
+import { outputBytes } from "../train/output_bytes.js";
 import { withRestarts } from "../train/restarts.js";
 import { train } from "../train/trainer.js";
 import { asStopped } from "./stopped.js";
@@ -138,6 +140,7 @@ async function runOnce(
       history[kindOf(line)].push(line);
   };
   const listen: Listener = async (event) => {
+    if (event.type === "prepared") await checkFreeSpace(config.output_dir, outputBytes(event.run.layout));
     if (event.type === "started") {
       // Files appear once the run can really start, so that a refused run leaves nothing behind.
       const from = store.resumed?.position;

@@ -66,3 +66,8 @@ export const ALL_KERNELS: readonly Kernel[] = [
   adamw,
   adamw8bit,
 ];
+
+/** The names of all their variants: what `QDORA_VARIANT` may be. */
+export const VARIANT_NAMES: ReadonlySet<string> = new Set(
+  ALL_KERNELS.flatMap(({ variants }) => variants.map(({ name }) => name)),
+);

@@ -53,4 +53,26 @@ describe("generate", () => {
   it("samples the greedy text where only the likeliest token may be drawn", () => {
     expect(JSON.parse(sampled?.stdout ?? "")).toEqual(answer);
   });
+
+  it.each([
+    ["--top-k", "5"],
+    ["--top-p", "0.9"],
+    ["--seed", "3"],
+  ])("refuses %s without a temperature", async (flag, value) => {
+    const greedy = await qdora([...ASK, "--prompt", PROMPT, flag, value]);
+    expect([greedy.status, greedy.stderr]).toEqual([
+      2,
+      expect.stringContaining(`error: ${flag}: does nothing at temperature 0`),
+    ]);
+  });
+
+  it("refuses a kernel variant that there is not", async () => {
+    const variant = await qdora([...ASK, "--prompt", PROMPT], { env: { QDORA_VARIANT: "tiles" } });
+    expect([variant.status, variant.stderr]).toEqual([
+      2,
+      expect.stringMatching(
+        /error: QDORA_VARIANT: no kernel has a variant "tiles"\nhint: it may be .*small_tile/,
+      ),
+    ]);
+  });
 });

@@ -1,14 +1,18 @@
 /** Runs that are stopped, killed or fail: what was trained stays, and goes on. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { finetune as library, type FinetuneOptions } from "../../src/index.js";
 import { expectRefused, qdora, storyFolder, type Finished } from "./qdora.js";
 import { checkpoints, copyUpTo, expectSameBytes, numbers, succeed, writeSettings } from "./training.js";
 
 const folder = storyFolder();
 const settings = writeSettings(folder);
 const straight = join(folder, "straight");
+/** A disk of some kB can be made. */
+const CAN_MOUNT = canMount();
 const finetune = (out: string, ...more: readonly string[]): string[] => [
   "finetune",
   "--config",
@@ -169,7 +173,7 @@ describe("a run that fails", () => {
     expect(readdirSync(out).toSorted()).toEqual(["checkpoint-1", ...STOPPED_FILES]);
   });
 
-  it.skipIf(!canMount())("because the disk is full keeps the checkpoint before, and says so", async () => {
+  it.skipIf(!CAN_MOUNT)("because the disk is full keeps the checkpoint before, and says so", async () => {
     const out = join(folder, "small");
     mkdirSync(out);
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=320k", "tmpfs", out]);
@@ -187,6 +191,61 @@ describe("a run that fails", () => {
     } finally {
       execFileSync("umount", [out]);
     }
+  });
+});
+
+/** Enough for an adapter of rank 32, not for a checkpoint of it. */
+const ROOM_BYTES = 600_000;
+
+describe("a disk that fills up", () => {
+  const onSmallDisk = async (
+    name: string,
+    bytes: number,
+    work: (out: string) => Promise<void>,
+  ): Promise<void> => {
+    const out = join(folder, name);
+    mkdirSync(out);
+    execFileSync("mount", ["-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs", out]);
+    try {
+      await work(out);
+    } finally {
+      execFileSync("umount", [out]);
+    }
+  };
+
+  it.skipIf(!CAN_MOUNT)("is found before the model is loaded where not even the end has room", async () => {
+    await onSmallDisk("none", 1 << 17, async (out) => {
+      const run = await qdora(finetune(out, "--rank", "32"));
+      expect(run.status, run.stderr).toBe(1);
+      expect(run.stderr).toMatch(
+        /error: .*none: needs \d+ bytes, but the disk has \d+ left\nhint: free some space/,
+      );
+      expect(run.stderr).not.toContain("step 1/");
+      expect(readdirSync(out)).toEqual([]);
+    });
+  });
+
+  it.skipIf(!CAN_MOUNT)("costs the last checkpoint, but not the adapter", async () => {
+    await onSmallDisk("filled", 1 << 23, async (out) => {
+      const messages: string[] = [];
+      const run = { ...(parse(readFileSync(settings, "utf8")) as FinetuneOptions), save_steps: undefined };
+      await library(
+        { ...run, output_dir: out, rank: 32, max_steps: 2 },
+        {
+          onEvent: (event) => {
+            if (event.type === "message") messages.push(event.text);
+            if (event.type !== "step" || event.step !== 2) return;
+            const { bavail, bsize } = statfsSync(out);
+            writeFileSync(join(out, "filler"), Buffer.alloc(bavail * bsize - ROOM_BYTES));
+          },
+        },
+      );
+      expect(messages.join()).toMatch(
+        /note: .*checkpoint-2: could not be saved .*; the adapter does without it/,
+      );
+      expect(checkpoints(out)).toEqual([]);
+      expect(existsSync(join(out, "adapter_model.safetensors"))).toBe(true);
+    });
   });
 });
 
