@@ -1,5 +1,5 @@
 /** Makes folders step by step. Node's own recursive mkdir never ends where the system says that a folder which is there is not (`/proc`). */
-import { mkdirSync, rmdirSync, statSync } from "node:fs";
+import { lstatSync, mkdirSync, rmdirSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { QdoraError } from "./error.js";
 import { cannot } from "./files.js";
@@ -37,8 +37,12 @@ export function makeFolder(folder: string): string | undefined {
 /** An error of the system as why a folder cannot be made. */
 export function cannotMake(path: string, cause: unknown): QdoraError {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-  if (code === "EEXIST")
-    return new QdoraError(path, "is a file, or a link that leads nowhere", "name a folder", { cause });
+  if (code === "EEXIST") {
+    const isLink = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
+    return new QdoraError(path, isLink ? "is a link that leads nowhere" : "is a file", "name a folder", {
+      cause,
+    });
+  }
   if (code === "ENOENT" || code === "ENOTDIR")
     return new QdoraError(path, "cannot be made there", "name a folder on another disk", { cause });
   return cannot("written", path, cause);

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -23,6 +23,9 @@ describe("makeFolder", () => {
     writeFileSync(file, "");
     expect(() => makeFolder(join(file, "x"))).toThrow(`${file}: is a file`);
     expect(() => makeFolder(file)).toThrow(`${file}: is a file`);
+    const link = join(root, "link");
+    symlinkSync(join(root, "nowhere"), link);
+    expect(() => makeFolder(link)).toThrow(`${link}: is a link that leads nowhere`);
   });
 
   it("leaves none of them where one cannot be made", () => {
