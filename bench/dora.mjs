@@ -12,6 +12,7 @@ import { profileTable } from "../dist/report/profile.js";
 import { measureThroughput } from "../dist/train/throughput_bench.js";
 import { doraText } from "./dora/text.mjs";
 import { machineText, ownVersions } from "./shared/machine.mjs";
+import { refuseIn } from "./shared/refuse.mjs";
 import { writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
@@ -31,10 +32,7 @@ const { values: flags } = parseArgs({
 });
 const MANY_TOKENS = 1024;
 
-function refuse(fact, hint) {
-  console.error(`error: bench:dora: ${fact}\nhint: ${hint}`);
-  process.exit(2);
-}
+const refuse = refuseIn("bench:dora");
 
 if (flags.model === "") refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
 if (!/^[1-9]\d*$/.test(flags.rounds)) refuse(`--rounds is ${flags.rounds}`, "give a whole number from 1 on");

@@ -9,7 +9,7 @@ import { openGpu } from "../dist/gpu/device.js";
 import { measureThroughput } from "../dist/train/throughput_bench.js";
 import { machineText, ownVersions } from "./shared/machine.mjs";
 import { writeSection } from "./shared/section.mjs";
-import { reached, table, versionsText } from "./shared/table.mjs";
+import { measuredWith, reached, table } from "./shared/table.mjs";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -54,8 +54,10 @@ const rows = withDriver.map((row, i) => ({ ...row, withoutDriverMs: without[i].h
 const text = [
   "## The CPU side of a step",
   "",
-  `- ${machineText()}`,
-  `- ${adapter}; ${versionsText(ownVersions())}; \`npm run bench:host -- --write\``,
+  ...measuredWith(
+    { machine: machineText(), adapter, versions: ownVersions() },
+    "npm run bench:host -- --write",
+  ),
   `- ${basename(model)}, DoRA, 1 row; medians of the time in which the process worked and did not wait for the GPU`,
   "- without a driver: Dawn's null backend, everything recorded and validated, nothing computed. A software GPU's driver is on the CPU, and",
   "  its threads want the same cores while the rest of a step is recorded.",
@@ -73,6 +75,6 @@ const text = [
     ]),
   ),
 ].join("\n");
-if (flags.json) console.log(JSON.stringify({ adapter, rows }));
+if (flags.json) console.log(JSON.stringify({ adapter, mostMs: MOST_MS, rows }));
 else console.log(text);
 if (flags.write) writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), "host", text);

@@ -7,6 +7,7 @@ import { measureProducts } from "./peers/products.mjs";
 import { productRatios, productsText, trainingRatios, trainingText } from "./peers/text.mjs";
 import { measureTraining } from "./peers/training.mjs";
 import { machineText } from "./shared/machine.mjs";
+import { refuseIn } from "./shared/refuse.mjs";
 import { writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
@@ -30,17 +31,14 @@ const SHAPES = [
 ];
 const RESULTS = fileURLToPath(new URL("PEERS.md", import.meta.url));
 
-const fail = (fact, hint) => {
-  console.error(`error: bench:peers: ${fact}\nhint: ${hint}`);
-  process.exit(2);
-};
+const refuse = refuseIn("bench:peers");
 const say = (line) => console.error(line);
 const parts = flags.part.split(",");
 const unknown = parts.find((part) => !["products", "training"].includes(part));
-if (unknown !== undefined) fail(`--part got "${unknown}"`, "products, training, or both with a comma");
+if (unknown !== undefined) refuse(`--part got "${unknown}"`, "products, training, or both with a comma");
 for (const name of ["tokens", "rounds"])
   if (!(Number.isInteger(Number(flags[name])) && Number(flags[name]) > 0))
-    fail(`--${name} got "${flags[name]}"`, "give a whole number, 1 or more");
+    refuse(`--${name} got "${flags[name]}"`, "give a whole number, 1 or more");
 const rounds = Number(flags.rounds);
 const machine = machineText();
 
@@ -63,7 +61,7 @@ try {
         "training is left out: QDORA_PEFT_PYTHON names no Python with torch, transformers, peft and bitsandbytes",
       );
     } else if (flags.model === "") {
-      fail("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
+      refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
     } else {
       const result = await measureTraining({ model: flags.model, python, rounds }, say);
       show("training", result, trainingText(result, machine), trainingRatios(result));

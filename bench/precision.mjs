@@ -10,8 +10,9 @@ import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
 import { machineText, ownVersions } from "./shared/machine.mjs";
 import { median } from "./shared/numbers.mjs";
+import { refuseIn } from "./shared/refuse.mjs";
 import { writeSection } from "./shared/section.mjs";
-import { reached, table, versionsText } from "./shared/table.mjs";
+import { measuredWith, reached, table } from "./shared/table.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const DTYPES = ["auto", "f16"];
@@ -31,10 +32,7 @@ const { values: flags } = parseArgs({
   },
 });
 
-function refuse(fact, hint) {
-  console.error(`error: bench:precision: ${fact}\nhint: ${hint}`);
-  process.exit(2);
-}
+const refuse = refuseIn("bench:precision");
 
 if (flags.model === "") refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
 const own = join(flags.model, "demo", "train.jsonl");
@@ -112,8 +110,10 @@ const shape = `${flags.steps} steps of ${flags.rows} x ${flags.length} tokens x 
 const text = [
   "## What compute_dtype costs in exactness",
   "",
-  `- ${machineText()}`,
-  `- ${adapter}; ${versionsText(ownVersions())}; \`npm run bench:precision -- --write\``,
+  ...measuredWith(
+    { machine: machineText(), adapter, versions: ownVersions() },
+    "npm run bench:precision -- --write",
+  ),
   `- ${basename(flags.model)}, ${shape}; NF4, DoRA, rank 16 on all linear layers, ${flags["held-out"]} rows held out`,
   `- f32: loss ${exact.losses[0]} to ${exact.losses.at(-1)}, held-out ${exact.held}`,
   `- wanted: a step's loss within ${LARGEST} % of f32's, the held-out loss within ${LARGEST_HELD_OUT} %`,

@@ -1,5 +1,5 @@
 // The steps of DoRA and LoRA as Markdown.
-import { reached, table, versionsText } from "../shared/table.mjs";
+import { measuredWith, reached, table } from "../shared/table.mjs";
 
 /** The most that a step of DoRA may take of LoRA's: one optimizer step's row norms weigh less where it has more tokens. */
 const most = ({ checkpointing, tokens }) => (checkpointing === "full" ? 1.1 : tokens < 2048 ? 1.06 : 1.03);
@@ -10,7 +10,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
 
 /** @param results a case each, `lora` and `dora` as `measureThroughput` gives them */
-export function doraText(results, { machine, adapter, versions, model, peak, rank, quant }) {
+export function doraText(results, { model, peak, rank, quant, ...facts }) {
   const rows = results.map((r) => [
     r.checkpointing,
     `${r.rows} x ${r.length}`,
@@ -31,8 +31,7 @@ export function doraText(results, { machine, adapter, versions, model, peak, ran
   return [
     "## Optimizer steps, DoRA against LoRA",
     "",
-    `- ${machine}`,
-    `- ${adapter}; ${versionsText(versions)}; \`npm run bench:dora -- --write\``,
+    ...measuredWith(facts, "npm run bench:dora -- --write"),
     `- ${model}, one micro-batch of random tokens, rank ${rank} on all linear layers, ${quant}, AdamW; best product ${(peak.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s (${peak.name})`,
     "- ms and rates are medians; DoRA / LoRA is the median of the rounds' ratios, both taking turns",
     `- efficiency: time that the step's products take alone over the time of the step (wanted: >= ${LEAST_EFFICIENCY}); dispatches: as many`,

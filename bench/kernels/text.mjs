@@ -1,6 +1,6 @@
 // The measured products as Markdown, and the ratios that they are held to.
 import { geometricMean } from "../shared/numbers.mjs";
-import { digits, reached, table, versionsText } from "../shared/table.mjs";
+import { digits, measuredWith, reached, table } from "../shared/table.mjs";
 
 /** Each ratio is a geometric mean over the shapes, for a software adapter and many tokens. */
 const TARGETS = [
@@ -53,7 +53,7 @@ function rates(rows, tokens, shapes) {
   ];
 }
 
-export function kernelsText(rows, ratios, { machine, adapter, versions, rounds }) {
+export function kernelsText(rows, ratios, { rounds, ...facts }) {
   const shapes = unique(rows.map((r) => r.shape));
   const compared = ratios
     .filter(({ tokens }) => tokens >= MANY_TOKENS)
@@ -68,8 +68,7 @@ export function kernelsText(rows, ratios, { machine, adapter, versions, rounds }
   return [
     "## Products",
     "",
-    `- ${machine}`,
-    `- ${adapter}; ${versionsText(versions)}; \`npm run bench:kernels -- --write\``,
+    ...measuredWith(facts, "npm run bench:kernels -- --write"),
     `- in->out; rates are the best of ${rounds} rounds in which all products and variants of a shape take turns`,
     "- the rank 16 rows are those of a DoRA step: low-rank part, scale and bias in the epilogue",
     "",

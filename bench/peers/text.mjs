@@ -1,6 +1,6 @@
 // The measured tables as Markdown.
 import { geometricMean } from "../shared/numbers.mjs";
-import { digits, reached, table, versionsText } from "../shared/table.mjs";
+import { digits, measuredWith, reached, table, versionsText } from "../shared/table.mjs";
 import { nameOf, PEER_PRODUCTS } from "./products.mjs";
 import { LARGEST_PEAK, LEAST_RATE, SIDES } from "./training.mjs";
 
@@ -42,8 +42,7 @@ export function productsText(result, machine) {
   return [
     "## Products",
     "",
-    `- ${machine}`,
-    `- ${result.adapter}; ${versionsText(result.versions)}; \`npm run bench:peers -- --part products --write\``,
+    ...measuredWith({ machine, ...result }, "npm run bench:peers -- --part products --write"),
     ...result.peers.map(({ peer, versions, adapter, reason }) =>
       reason === undefined
         ? `- ${peer}: ${versionsText(versions)}; ${adapter}`
@@ -88,8 +87,10 @@ export function trainingText(result, machine) {
   return [
     "## QDoRA training against PEFT on the CPU",
     "",
-    `- ${machine}`,
-    `- ${adapter}; ${versionsText(versions)}; \`QDORA_PEFT_PYTHON=PYTHON npm run bench:peers -- --part training --write\``,
+    ...measuredWith(
+      { machine, adapter, versions },
+      "QDORA_PEFT_PYTHON=PYTHON npm run bench:peers -- --part training --write",
+    ),
     `- SmolLM2-135M, 1 x ${result.tokens} tokens, rank ${result.rank} on all linear layers, NF4 with double quantisation, products in f32, AdamW; ${result.threads} threads`,
     `- medians of ${result.rounds} rounds in which all take turns, after one step each; the names end with the gradient checkpointing`,
     "- peak: what the process held in RAM at most, loading included, above what it held with imports done and the GPU opened. A software",

@@ -13,5 +13,11 @@ export const versionsText = (versions) =>
     .map(([name, version]) => `${name} ${version}`)
     .join(", ");
 
+/** The first lines of a section: with what it was measured, and how to do it again. @param versions of what was measured */
+export const measuredWith = ({ machine, adapter, versions }, command) => [
+  `- ${machine}`,
+  `- ${adapter}; ${versionsText(versions)}; \`${command}\``,
+];
+
 /** Whether a ratio holds what is wanted of it, as a cell. */
 export const reached = (holds) => (holds ? "yes" : "no");

@@ -7,9 +7,8 @@ import { reached, table } from "../../bench/shared/table.mjs";
 
 /** One for each driver. */
 const DEVICES = { rtx4090: "RTX 4090 (NVK)", "arc-b580": "Arc B580 (ANV)", navi31: "RX 7900 (RADV)" };
-const MOST_MS = 2;
 
-/** @returns rows of `bench/host.mjs` */
+/** @returns what `bench/host.mjs --json` says */
 function measure(tool, device, root) {
   const cache = mkdtempSync(join(tmpdir(), "gpu-table-"));
   try {
@@ -19,7 +18,7 @@ function measure(tool, device, root) {
       env: { ...process.env, GPU_STATS_FILE: "/dev/null", QDORA_CACHE: cache },
     });
     if (run.status !== 0) throw new Error(`${device}: ${run.error?.message ?? run.stderr}`);
-    return JSON.parse(run.stdout.trim().split("\n").at(-1)).rows;
+    return JSON.parse(run.stdout.trim().split("\n").at(-1));
   } finally {
     rmSync(cache, { recursive: true });
   }
@@ -27,14 +26,19 @@ function measure(tool, device, root) {
 
 /** @param facts machine, versions and command, each a line @param root the repository */
 export function hostText(tool, facts, root) {
-  const lines = Object.entries(DEVICES).flatMap(([device, title]) =>
-    measure(tool, device, root).map((r) => [
+  const measured = Object.entries(DEVICES).map(([device, title]) => ({
+    title,
+    ...measure(tool, device, root),
+  }));
+  const lines = measured.flatMap(({ title, mostMs, rows }) =>
+    rows.map((r) => [
       title,
       r.checkpointing,
       r.length,
       r.dispatches,
       r.hostMs.toFixed(2),
-      reached(r.hostMs <= MOST_MS),
+      `<= ${mostMs}`,
+      reached(r.hostMs <= mostMs),
     ]),
   );
   return [
@@ -44,6 +48,6 @@ export function hostText(tool, facts, root) {
     "- the tiny model, DoRA, 1 row; medians of the time in which the process worked and did not wait for the GPU, which is not there: everything",
     "  is recorded, validated and submitted, and nothing runs",
     "",
-    table(["driver", "checkpointing", "tokens", "dispatches", "ms", `<= ${MOST_MS}`], lines),
+    table(["driver", "checkpointing", "tokens", "dispatches", "ms", "wanted", "reached"], lines),
   ].join("\n");
 }

@@ -93,12 +93,14 @@ export function addGenerate(program: Command): void {
           throw new QdoraError("--system", "works with --chat only", "add --chat, or leave --system out", {
             exitCode: 2,
           });
-        const sampling = ["topK", "topP", "seed"].find(
-          (name) => command.getOptionValueSource(name) === "cli",
+        const sampling = ["--top-k", "--top-p", "--seed"].find((flag) =>
+          command.options.some(
+            (o) => o.long === flag && command.getOptionValueSource(o.attributeName()) === "cli",
+          ),
         );
         if (sampling !== undefined && flags.temperature === 0)
           throw new QdoraError(
-            `--${sampling.replace(/[A-Z]/, (c) => `-${c.toLowerCase()}`)}`,
+            sampling,
             "does nothing at temperature 0, where the likeliest token is taken always",
             "add --temperature, such as 0.7, or leave it out",
             { exitCode: 2 },

@@ -3,6 +3,6 @@ import { otherBaseWarning } from "../model/base_record.js";
 
 /** Writes the warning to stderr, where there is one. @throws QdoraError for a broken adapter or model */
 export async function warnOfOtherBase(adapter: string | undefined, model: string): Promise<void> {
-  const warning = adapter === undefined ? undefined : await otherBaseWarning(adapter, model);
+  const warning = await otherBaseWarning(adapter, model);
   if (warning !== undefined) process.stderr.write(`${warning}\n`);
 }

@@ -75,8 +75,7 @@ export async function evaluate(
   // Says what is wrong with a folder that is no model folder.
   await (await openCheckpoint(options.model)).close();
   const parts = await readParts(options);
-  const { adapter, model } = options;
-  const warning = adapter === undefined ? undefined : await otherBaseWarning(adapter, model);
+  const warning = await otherBaseWarning(options.adapter, options.model);
   if (warning !== undefined) listen({ type: "message", text: warning });
   const answers = await answersOf(parts, options, options.adapter, "model", listen);
   const base = compareBase ? await answersOf(parts, options, undefined, "base", listen) : undefined;

@@ -55,8 +55,6 @@ interface Found {
   readonly adapter: GPUAdapter;
 }
 
-const KINDS: readonly (string | undefined)[] = [undefined, "", "software", "hardware"];
-
 const HOW = "`scripts/with-gpu.sh COMMAND` runs any command with a software GPU where there is no other";
 
 const request = (instance: GPU, options: GPURequestAdapterOptions = {}): Promise<GPUAdapter | null> =>
@@ -71,12 +69,13 @@ function doesName(text: string, wanted: string): boolean {
   return part !== "" && plain(text).includes(part);
 }
 
-function isWanted(traits: AdapterTraits, wanted: string | undefined): boolean {
+/** @param dawnName by which Dawn knows it, where it was asked for by that */
+function isWanted(traits: AdapterTraits, wanted: string | undefined, dawnName = ""): boolean {
   if (wanted === undefined || wanted === "") return true;
   if (wanted === "software") return traits.isSoftware;
   if (wanted === "hardware") return !traits.isSoftware;
   const { vendor, architecture, name } = traits;
-  return doesName(`${vendor} ${architecture} ${name}`, wanted);
+  return doesName(`${vendor} ${architecture} ${name}`, wanted) || doesName(dawnName, wanted);
 }
 
 /**
@@ -99,8 +98,7 @@ export async function findAdapter(create: Create, wanted: string | undefined): P
     const named = create([`adapter=${name}`]);
     const adapter = await request(named);
     const traits = adapter ? traitsOf(adapter) : undefined;
-    const isNamed = !KINDS.includes(wanted) && doesName(name, wanted ?? "");
-    if (adapter && traits && (isNamed || isWanted(traits, wanted))) return { instance: named, adapter };
+    if (adapter && traits && isWanted(traits, wanted, name)) return { instance: named, adapter };
     offered.push(traits?.vendor ? `${name}, vendor ${traits.vendor}` : name);
   }
   throw new QdoraError(

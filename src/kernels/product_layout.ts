@@ -8,10 +8,21 @@ export const MOST_VECTOR_TOKENS = 4;
 /** Workgroups with which a large GPU has something to do everywhere (an RTX 4090 has 128 SMs and takes two of ours on each). */
 const BUSY_WORKGROUPS = 256;
 
-/** Whether a variant's workgroups for a call are so few that smaller tiles may pay, though they load more for each product. */
-export function leavesIdle(variant: Variant, call: Call, traits: AdapterTraits): boolean {
-  const [x, y, z] = variant.grid(call, variant.defines(call, traits));
-  return x * y * z < BUSY_WORKGROUPS;
+/**
+ * A variant with smaller tiles than another one, for calls of which that makes so few workgroups that they may pay, though they load
+ * more for each product. A software adapter is never idle.
+ */
+export function besideLarge(large: Variant, small: Variant): Variant {
+  const leavesIdle = (call: Call, traits: AdapterTraits): boolean => {
+    const [x, y, z] = large.grid(call, large.defines(call, traits));
+    return x * y * z < BUSY_WORKGROUPS;
+  };
+  return {
+    ...small,
+    accepts: (call, traits) =>
+      size(call, "N") > MOST_VECTOR_TOKENS && small.accepts(call, traits) && leavesIdle(call, traits),
+    isTimed: (traits) => !traits.isSoftware,
+  };
 }
 
 /** Row length of W. */

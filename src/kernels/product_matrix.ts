@@ -2,11 +2,11 @@
 import type { AdapterTraits, MatrixShape } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
 import {
+  besideLarge,
   hasVec4Low,
   hasVec4Rows,
   hasVec4Weights,
   isAligned,
-  leavesIdle,
   MOST_VECTOR_TOKENS,
 } from "./product_layout.js";
 import { matrixSubgroup } from "./subgroup_size.js";
@@ -211,10 +211,4 @@ function variant(name: string, buildFor: BuildFor): Variant {
 
 export const matrixVariant = variant("matrix", largeBuild);
 
-const small = variant("small_matrix", smallBuild);
-
-export const smallMatrixVariant: Variant = {
-  ...small,
-  accepts: (call, traits) => small.accepts(call, traits) && leavesIdle(matrixVariant, call, traits),
-  isTimed: (traits) => !traits.isSoftware,
-};
+export const smallMatrixVariant = besideLarge(matrixVariant, variant("small_matrix", smallBuild));

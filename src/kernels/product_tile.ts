@@ -1,14 +1,7 @@
 /** Products for any GPU: register tiles over workgroup memory, no features needed. */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { size, type Call, type Defines, type Variant } from "../program/kernel.js";
-import {
-  hasVec4Low,
-  hasVec4Rows,
-  hasVec4Weights,
-  isAligned,
-  leavesIdle,
-  MOST_VECTOR_TOKENS,
-} from "./product_layout.js";
+import { besideLarge, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
 import { smallestSubgroup } from "./subgroup_size.js";
 
 /** 128 invocations; 8 KiB of workgroup memory at most, or 12 with eight rows each. */
@@ -46,10 +39,8 @@ export const tileVariant: Variant = {
 };
 
 /** 4 x 4 sums per invocation. */
-export const smallTileVariant: Variant = {
+export const smallTileVariant = besideLarge(tileVariant, {
   ...tileVariant,
   name: "small_tile",
-  accepts: (call, traits) => size(call, "N") > MOST_VECTOR_TOKENS && leavesIdle(tileVariant, call, traits),
-  isTimed: (traits) => !traits.isSoftware,
   defines: (call, traits) => ({ ...defines(call, traits), COLUMN_QUADS: 1, ROW_QUADS: 1 }),
-};
+});

@@ -32,10 +32,14 @@ async function normsOf(model: string): Promise<string | undefined> {
 
 /**
  * @returns a warning if the adapter's record is of another base; undefined if it is of this one, if the norms were converted to another type, and
- * for adapters without a record, such as other tools make
+ * for adapters without a record, such as other tools make, or where there is no adapter
  * @throws QdoraError naming the file for an adapter or a model that is broken
  */
-export async function otherBaseWarning(adapter: string, model: string): Promise<string | undefined> {
+export async function otherBaseWarning(
+  adapter: string | undefined,
+  model: string,
+): Promise<string | undefined> {
+  if (adapter === undefined) return undefined;
   const { base_model_name_or_path: name } = await readPeftConfig(adapter);
   const recorded = (await adapterMetadata(adapter))[BASE_NORMS];
   if (recorded === undefined) return undefined;

@@ -88,7 +88,7 @@ class Loop {
     const { totalSteps } = this.#run;
     await this.#aside(() => this.#evaluate());
     const { loss_spike_rollback: canRollBack } = this.#run.settings;
-    if (canRollBack !== undefined && this.position.step === 0) await this.#aside(() => this.save());
+    if (canRollBack !== undefined && this.position.step === 0) await this.#aside(() => this.#save());
     while (this.position.step < totalSteps) {
       this.#signal?.throwIfAborted();
       await this.#step();
@@ -262,7 +262,7 @@ class Loop {
   /** After the last step a checkpoint that cannot be saved costs no more than itself: the adapter is still to be written. */
   async #saveDue(): Promise<void> {
     try {
-      await this.save();
+      await this.#save();
     } catch (error) {
       if (!(error instanceof QdoraError) || this.position.step < this.#run.totalSteps) throw error;
       await this.#listen({ type: "message", text: `note: ${error.message}; the adapter does without it` });
@@ -270,7 +270,7 @@ class Loop {
   }
 
   /** @returns the checkpoint's path; undefined where none are kept */
-  async save(): Promise<string | undefined> {
+  async #save(): Promise<string | undefined> {
     const isNew = this.#store?.newest !== this.position.step;
     const folder = await this.#store?.save(this.#run, this.#session, this.position);
     if (folder !== undefined && isNew)
@@ -284,7 +284,7 @@ class Loop {
    */
   async saveGood(): Promise<string | undefined> {
     this.position = this.#good;
-    return this.save();
+    return this.#save();
   }
 
   /** Work that is no training: it does not count as training time. */

@@ -105,7 +105,7 @@ async function openAndTrain(
   for (const text of (await store?.checkData(prepared.dataset)) ?? [])
     await listen({ type: "message", text });
   const { init_adapter: initial, model } = prepared.settings;
-  const warning = initial === undefined ? undefined : await otherBaseWarning(initial, model);
+  const warning = await otherBaseWarning(initial, model);
   if (warning !== undefined) await listen({ type: "message", text: warning });
   await listen({ type: "prepared", run: prepared });
   checkMemoryLimit(prepared);
