@@ -1,6 +1,7 @@
 // Products on a software adapter: y = x op(W) + p op(B), ROWS tokens x COLS columns per lane, LANES lanes.
 // Loads at an address that all lanes share are cheap there and others are not: the tokens' tile is read from workgroup
-// memory at shared addresses, weights are loaded for the S lanes of a subgroup together and then selected by lane.
+// memory at shared addresses, weights are loaded for the S lanes of a subgroup together and then selected by lane. With OWN (vectors
+// of 512 bits, whose processors gather) each lane loads its own weights.
 // Grid: column tiles, row tiles. For subgroups of exactly S = 4, 8 or 16 lanes with consecutive indices.
 // Needs: NF4: in % BLOCK = 0 and BLOCK % KT = 0, backward also whole words of codes per subgroup that lie in one block;
 // forward: rows of W and B of whole vec4. Rows of int8 and 16-bit weights: multiples of eight values.
@@ -15,13 +16,24 @@ const COLUMNS = #{LANES * COLS}u;
 var<workgroup> tile: array<array<vec4f, #{ROWS * UNROLL / 4}>, #{KT / UNROLL}>; // [KT / UNROLL, ROWS, UNROLL / 4]
 #if NF4
 #include "nf4_levels.wgsl"
+#if S < 16
 #for i in 0..16 / S
 var<private> levels#{i}: f32; // of codes i * S ..
 #endfor
+#endif
 
 fn level(code: u32) -> f32 {
 #if S == 16
-  return subgroupShuffle(levels0, code);
+  // A shuffle of 16 lanes is a loop over them there.
+#for l in 0..4
+  let bit#{l} = (code & #{1 << l}u) != 0u;
+#endfor
+#for i in 0..16
+  let q0_#{i} = NF4_LEVELS[#{i}];
+#endfor
+#let LOADS = 16
+#include "product_software_select.wgsl"
+  return q4_0;
 #elif S == 8
   let i = code & 7u;
   return select(subgroupShuffle(levels0, i), subgroupShuffle(levels1, i), code > 7u);
@@ -44,6 +56,7 @@ var<workgroup> scales: array<array<array<vec4f, #{UNROLL / 4}>, #{BLOCKS}>, #{KT
 #let SPREAD = LANES
 #endif
 
+#let LOADS = OWN ? 1 : S
 #include "product_rows.wgsl"
 
 @compute @workgroup_size(LANES)
@@ -63,7 +76,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for l in 0..Math.log2(S)
   let bit#{l} = (sid & #{1 << l}u) != 0u;
 #endfor
-#if NF4
+#if OWN
+  let base = first + sid; // the first column that is loaded
+#else
+  let base = first;
+#endif
+#if NF4 && S < 16
 #for i in 0..16 / S
   levels#{i} = NF4_LEVELS[sid + #{i * S}u];
 #endfor

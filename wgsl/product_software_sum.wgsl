@@ -39,15 +39,15 @@
 #for c in 0..COLS
     var scale#{c}: f32;
     {
-#for i in 0..S
+#for i in 0..LOADS
 #if NF4
-      let q0_#{i} = block_scale(((first + #{c * LANES + i}u) * sizes.K + k0) / #{BLOCK}u);
+      let q0_#{i} = block_scale(((base + #{c * LANES + i}u) * sizes.K + k0) / #{BLOCK}u);
 #else
-      let q0_#{i} = absmax[first + #{c * LANES + i}u];
+      let q0_#{i} = absmax[base + #{c * LANES + i}u];
 #endif
 #endfor
 #include "product_software_select.wgsl"
-      scale#{c} = q#{Math.log2(S)}_0;
+      scale#{c} = q#{Math.log2(LOADS)}_0;
     }
 #endfor
 #endif

@@ -8,6 +8,9 @@ interface AdapterInfo extends GPUAdapterInfo {
 
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|software|basic[ -]render/i;
 
+/** lavapipe offers its matrices at every vector width and crashes on them with others than 256 bits (Mesa 26.1). */
+const MATRIX_SUBGROUP = 8;
+
 /**
  * What people call the adapter, and which driver it has. WebGPU has the model in lower case with hyphens ("nvidia-geforce-rtx-4090"),
  * and Dawn describes the driver ("NVIDIA: 580.65.06"), which says nothing of the model but where it is software ("llvmpipe: Mesa 26.1.6").
@@ -24,6 +27,7 @@ export function traitsOf(adapter: GPUAdapter): AdapterTraits {
   const limits = adapter.limits;
   const isSoftware = info.isFallbackAdapter || SOFTWARE.test(`${info.description} ${info.device}`);
   const hasSubgroups = adapter.features.has("subgroups");
+  const hasMatrices = !isSoftware || info.subgroupMaxSize === MATRIX_SUBGROUP;
   return {
     name: nameOf(info),
     vendor: info.vendor,
@@ -32,7 +36,7 @@ export function traitsOf(adapter: GPUAdapter): AdapterTraits {
     subgroupMinSize: hasSubgroups ? (info.subgroupMinSize ?? 0) : 0,
     subgroupMaxSize: hasSubgroups ? (info.subgroupMaxSize ?? 0) : 0,
     features: new Set(adapter.features),
-    matrixShapes: (info.subgroupMatrixConfigs ?? []).map((c) => ({
+    matrixShapes: (hasMatrices ? (info.subgroupMatrixConfigs ?? []) : []).map((c) => ({
       componentType: c.componentType,
       resultComponentType: c.resultComponentType,
       M: c.M,
