@@ -1,7 +1,7 @@
 // e = g dy into dy (OVER_Y: into y), magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual
 // that is dy u / c. With TURNED, y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS, y lies in blocks of four
 // (block_float.wgsl). With RANKS, the gradient of B comes of the same pass: += eT p; gradient is the arena, which has both.
-// COLS columns a lane, LANES of them side by side, ROWS tokens at a time per workgroup, a loop over all tokens.
+// COLS columns a lane, LANES of them side by side, ROWS times TOKENS tokens at a time per workgroup, a loop over all tokens.
 // Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
 const LANES = #{LANES}u;
 const ROWS = #{ROWS}u;
@@ -40,7 +40,11 @@ struct Sizes {
 @group(0) @binding(5) var<storage, read> magnitude: array<f32>; // [out]
 #if RANKS
 @group(0) @binding(6) var<storage, read_write> gradient: array<f32>; // the arena
+#if RANKS % 4 == 0
+@group(0) @binding(9) var<storage, read> p: array<vec4f>; // [N, RANKS / 4]
+#else
 @group(0) @binding(9) var<storage, read> p: array<f32>; // [N, RANKS]
+#endif
 #else
 @group(0) @binding(6) var<storage, read_write> magnitude_gradient: array<f32>; // [out]
 #endif
@@ -109,36 +113,58 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #endfor
 #if ROWS > 1
-  for (var t = lane / LANES; t < sizes.N; t += ROWS) {
+  for (var t = lane / LANES * #{TOKENS}u; t < sizes.N; t += #{ROWS * TOKENS}u) {
 #else
-  for (var t = 0u; t < sizes.N; t++) {
+  for (var t = 0u; t < sizes.N; t += #{TOKENS}u) {
 #endif
 #for c in 0..COLS
-    var e#{c} = 0.0;
+#for u in 0..TOKENS
+    var e#{c}_#{u} = 0.0;
+#if TOKENS > 1
+    if (column#{c} < sizes.out && t + #{u}u < sizes.N) {
+#else
     if (column#{c} < sizes.out) {
-      let at = t * sizes.out + j#{c};
+#endif
+      let at = (t + #{u}u) * sizes.out + j#{c};
       let d = dy[at];
 #if RESIDUAL
-      sum#{c} = fma(d, y_at(t, j#{c}) - residual[at] - scale#{c}.y, sum#{c});
+      sum#{c} = fma(d, y_at(t + #{u}u, j#{c}) - residual[at] - scale#{c}.y, sum#{c});
 #else
-      sum#{c} = fma(d, y_at(t, j#{c}) - scale#{c}.y, sum#{c});
+      sum#{c} = fma(d, y_at(t + #{u}u, j#{c}) - scale#{c}.y, sum#{c});
 #endif
-      e#{c} = scale#{c}.x * d;
+      e#{c}_#{u} = scale#{c}.x * d;
 #if OVER_Y
-      y[at] = e#{c};
+      y[at] = e#{c}_#{u};
 #else
-      dy[at] = e#{c};
+      dy[at] = e#{c}_#{u};
 #endif
     }
 #endfor
-#for r in 0..RANKS
+#endfor
+#if RANKS
+#for u in 0..TOKENS
+    let row#{u} = min(t + #{u}u, sizes.N - 1u);
+#endfor
+#let STEP = RANKS % 4 == 0 ? 4 : 1
+#for q in 0..RANKS / STEP
     {
-      let factor = p[t * #{RANKS}u + #{r}u];
+#for u in 0..TOKENS
+      let p#{u} = p[row#{u} * #{RANKS / STEP}u + #{q}u];
+#endfor
+#for i in 0..STEP
 #for c in 0..COLS
-      sum#{c}_#{r} = fma(factor, e#{c}, sum#{c}_#{r});
+#for u in 0..TOKENS
+#if STEP == 4
+      sum#{c}_#{4 * q + i} = fma(p#{u}[#{i}], e#{c}_#{u}, sum#{c}_#{4 * q + i});
+#else
+      sum#{c}_#{q} = fma(p#{u}, e#{c}_#{u}, sum#{c}_#{q});
+#endif
+#endfor
+#endfor
 #endfor
     }
 #endfor
+#endif
   }
 #for c in 0..COLS
   sum#{c} = over_rows(lane, sum#{c});

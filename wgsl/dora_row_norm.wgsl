@@ -1,6 +1,6 @@
 // g_j = m_j / c_j in scales (a bias there stays), with c_j^2 = ||W_j||^2 + 2 s B_j (A Wt)_j + s^2 B_j (A At) B_jt, the row norm of W + s B A;
 // for COUNT modules that lie in the same buffers, one after the other. Bit m of BIAS: scales of module m have (g, bias).
-// One lane per row; each module starts a workgroup. Any adapter; once per update.
+// One lane per row; each module starts a workgroup. RANK: of all modules, where it is small and the same; the loops are unrolled then. Any adapter; once per update.
 const LANES = #{LANES}u;
 struct Sizes {
 #for m in 0..COUNT
@@ -36,6 +36,21 @@ struct Module {
 fn row_scale(is: Module, j: u32) -> f32 {
   var cross = 0.0;
   var square = 0.0;
+#if RANK
+#for r in 0..RANK
+  let b#{r} = parameters[is.b + j * #{RANK}u + #{r}u];
+  cross = fma(b#{r}, product[is.product + #{r}u * is.out + j], cross);
+#endfor
+#for r in 0..RANK
+  {
+    var inner = 0.0; // the gram is symmetric
+#for i in 0..r
+    inner = fma(gram[is.gram + #{r * RANK + i}u], b#{i}, inner);
+#endfor
+    square = fma(b#{r}, fma(gram[is.gram + #{r * RANK + r}u], b#{r}, 2.0 * inner), square);
+  }
+#endfor
+#else
   for (var r = 0u; r < is.rank; r++) {
     var inner = 0.0;
     for (var i = 0u; i < is.rank; i++) {
@@ -45,6 +60,7 @@ fn row_scale(is: Module, j: u32) -> f32 {
     cross = fma(value, product[is.product + r * is.out + j], cross);
     square = fma(value, inner, square);
   }
+#endif
   let norm2 = squares[is.square + j] + is.scaling * (2.0 * cross + is.scaling * square);
   var scale = 0.0; // of a row of zeros
   if (norm2 > 0.0) {

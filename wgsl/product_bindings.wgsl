@@ -69,13 +69,16 @@ struct Sizes {
 
 // One element of the result, with everything that comes after the sums.
 fn finish(t: u32, j: u32, sum: f32) {
-  let at = (sizes.yRow + t) * sizes.yStride + sizes.yColumn + j;
-  var value = sum;
-#if SCALE_BIAS && SCALE_ONLY
-  value *= scale_bias[j];
-#elif SCALE_BIAS
-  value = scale_bias[j].x * value + scale_bias[j].y;
+#if SCALE_BIAS
+  store(t, j, scaled(sum, column_scale(j)));
+#else
+  store(t, j, sum);
 #endif
+}
+
+fn store(t: u32, j: u32, product: f32) {
+  let at = (sizes.yRow + t) * sizes.yStride + sizes.yColumn + j;
+  var value = product;
 #if RESIDUAL
   value += residual[t * sizes.M + j];
 #endif
@@ -84,6 +87,25 @@ fn finish(t: u32, j: u32, sum: f32) {
 #endif
   y[at] = value;
 }
+#if SCALE_BIAS
+
+// g and bias of a column.
+fn column_scale(j: u32) -> vec2f {
+#if SCALE_ONLY
+  return vec2f(scale_bias[j], 0.0);
+#else
+  return scale_bias[j];
+#endif
+}
+
+fn scaled(sum: f32, scale: vec2f) -> f32 {
+#if SCALE_ONLY
+  return scale.x * sum;
+#else
+  return scale.x * sum + scale.y;
+#endif
+}
+#endif
 #if NF4
 
 // absmax of a block.

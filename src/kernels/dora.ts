@@ -14,10 +14,10 @@ import type { Tensor } from "../program/tensor.js";
 
 /**
  * Lanes side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. A CPU has too few
- * cores for them, and there all lanes of a workgroup read p at one address.
+ * cores for them, and there all lanes of a workgroup read p at one address, and several tokens share the reading of sums.
  */
-const GPU_SHAPE = { LANES: 32, COLS: 1, ROWS: 8 };
-const SOFTWARE_SHAPE = { LANES: 32, COLS: 2, ROWS: 1 };
+const GPU_SHAPE = { LANES: 32, COLS: 1, ROWS: 8, TOKENS: 1 };
+const SOFTWARE_SHAPE = { LANES: 16, COLS: 4, ROWS: 1, TOKENS: 4 };
 
 /** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
 export const MOST_FUSED_RANK = 16;

@@ -14,12 +14,20 @@ import { elementCount, type Tensor } from "../program/tensor.js";
 
 const LANES = 64;
 const GRAM_LANES = 16;
+/** A lane holds a row of B up to this rank. */
+const MOST_UNROLLED_RANK = 16;
 /** More have no room in 256 bytes of sizes. */
 export const MOST_MODULES = 7;
 
 const modules = (call: Call): readonly number[] => Array.from({ length: option(call, "COUNT") }, (_, m) => m);
 const ranks = (call: Call): readonly number[] => modules(call).map((m) => size(call, `rank${m}`));
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** The rank that all modules share, if loops over it are unrolled; else 0. */
+function unrolledRank(call: Call): number {
+  const [rank = 0, ...others] = ranks(call);
+  return rank <= MOST_UNROLLED_RANK && others.every((other) => other === rank) ? rank : 0;
+}
 
 /** @param cols more of them use what a lane reads more often, fewer keep more cores busy */
 const gramVariant = (name: string, cols: number, accepts: (traits: AdapterTraits) => boolean): Variant => ({
@@ -113,7 +121,7 @@ export const doraRowNorm: Kernel = {
       name: "row",
       file: "dora_row_norm.wgsl",
       accepts: () => true,
-      defines: (call) => ({ ...call.options, LANES }),
+      defines: (call) => ({ ...call.options, LANES, RANK: unrolledRank(call) }),
       grid: (call) => grid1d(sum(modules(call).map((m) => Math.ceil(size(call, `out${m}`) / LANES)))),
     },
   ],

@@ -74,10 +74,28 @@ function placed(shapes: readonly (readonly [out: number, rank: number, hasBias: 
   return { places, ends, stride: Math.max(...shapes.map(([, rank]) => rank ** 2)) };
 }
 
+/** A At of each module: symmetric. */
+function symmetric(ranks: readonly number[], stride: number): Float32Array {
+  const gram = randomF32(stride * ranks.length, 2, 0.05);
+  for (const [m, rank] of ranks.entries())
+    for (let r = 0; r < rank; r++)
+      for (let i = 0; i < r; i++)
+        gram[m * stride + r * rank + i] = gram[m * stride + i * rank + r] ?? Number.NaN;
+  return gram;
+}
+
 describe("dora_row_norm", () => {
   for (const [name, shapes] of [
     ["one row", [[1, 1, false]]],
     ["a bias", [[65, 5, true]]],
+    [
+      "two modules of one rank",
+      [
+        [576, 16, false],
+        [65, 16, true],
+      ],
+    ],
+    ["a rank that is not unrolled", [[65, 33, false]]],
     [
       "three modules",
       [
@@ -98,7 +116,10 @@ describe("dora_row_norm", () => {
       };
       const data = {
         product: randomF32(ends.product, 1, 0.05),
-        gram: randomF32(stride * places.length, 2, 0.05),
+        gram: symmetric(
+          places.map(({ rank }) => rank),
+          stride,
+        ),
         parameters: randomF32(ends.parameters, 3),
         // Far from a sum of zero, where its sign would hang on rounding.
         squares: randomF32(ends.squares, 4).map((v) => 300 + v * v),
