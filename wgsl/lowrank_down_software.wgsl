@@ -1,4 +1,4 @@
-// p = alpha x w on a software adapter: one token per lane with RANKS sums in registers; w is read at addresses that all lanes share,
+// p = alpha x w on a software adapter: TOKENS of them per lane with RANKS sums each; w is read at addresses that all lanes share,
 // x four terms at a time. w [rank, K] transposed, or with COLUMNS [K, rank]. Grid: token tiles, rank tiles. Needs K of whole vec4
 // and, with W_VEC4, w too.
 const LANES = #{LANES}u;
@@ -25,29 +25,44 @@ fn place(token: u32, r: u32) -> u32 {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let token = wg.x * LANES + lane;
-  let row = min(token, sizes.N - 1u) * (sizes.K / 4u);
-  let rank0 = wg.y * #{RANKS}u;
+#for n in 0..TOKENS
+  let token#{n} = (wg.x * #{TOKENS}u + #{n}u) * LANES + lane;
+  let start#{n} = min(token#{n}, sizes.N - 1u) * (sizes.K / 4u);
 #for r in 0..RANKS
-  var sum#{r} = 0.0;
-#if !COLUMNS
-  let row#{r} = min(rank0 + #{r}u, sizes.rank - 1u) * (sizes.K / 4u);
-#endif
+  var sum#{n}_#{r} = 0.0;
 #endfor
+#endfor
+  let rank0 = wg.y * #{RANKS}u;
+#if !COLUMNS
+#for r in 0..RANKS
+  let row#{r} = min(rank0 + #{r}u, sizes.rank - 1u) * (sizes.K / 4u);
+#endfor
+#endif
   for (var k = 0u; k < sizes.K / 4u; k++) {
-    let v = x[row + k];
+#for n in 0..TOKENS
+    let v#{n} = x[start#{n} + k];
+#endfor
 #if COLUMNS
 #for u in 0..4
 #if W_VEC4
 #for q in 0..RANKS / 4
-    let w#{u}_#{q} = w[((4u * k + #{u}u) * sizes.rank + rank0) / 4u + #{q}u];
+    {
+      let a = w[((4u * k + #{u}u) * sizes.rank + rank0) / 4u + #{q}u];
 #for i in 0..4
-    sum#{4 * q + i} = fma(v[#{u}], w#{u}_#{q}[#{i}], sum#{4 * q + i});
+#for n in 0..TOKENS
+      sum#{n}_#{4 * q + i} = fma(v#{n}[#{u}], a[#{i}], sum#{n}_#{4 * q + i});
 #endfor
+#endfor
+    }
 #endfor
 #else
 #for r in 0..RANKS
-    sum#{r} = fma(v[#{u}], w[(4u * k + #{u}u) * sizes.rank + min(rank0 + #{r}u, sizes.rank - 1u)], sum#{r});
+    {
+      let a = w[(4u * k + #{u}u) * sizes.rank + min(rank0 + #{r}u, sizes.rank - 1u)];
+#for n in 0..TOKENS
+      sum#{n}_#{r} = fma(v#{n}[#{u}], a, sum#{n}_#{r});
+#endfor
+    }
 #endfor
 #endif
 #endfor
@@ -55,16 +70,20 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for r in 0..RANKS
     {
       let a = w[row#{r} + k];
-      sum#{r} = fma(v.w, a.w, fma(v.z, a.z, fma(v.y, a.y, fma(v.x, a.x, sum#{r}))));
+#for n in 0..TOKENS
+      sum#{n}_#{r} = fma(v#{n}.w, a.w, fma(v#{n}.z, a.z, fma(v#{n}.y, a.y, fma(v#{n}.x, a.x, sum#{n}_#{r}))));
+#endfor
     }
 #endfor
 #endif
   }
-  if (token < sizes.N) {
+#for n in 0..TOKENS
+  if (token#{n} < sizes.N) {
 #for r in 0..RANKS
     if (rank0 + #{r}u < sizes.rank) {
-      p[place(token, rank0 + #{r}u)] = sizes.alpha * sum#{r};
+      p[place(token#{n}, rank0 + #{r}u)] = sizes.alpha * sum#{n}_#{r};
     }
 #endfor
   }
+#endfor
 }

@@ -1,5 +1,5 @@
 // gradient += narrowT wide [rank, K], with COLUMNS += wideT narrow [K, rank]: the gradients of A and B. COLS columns of wide and RANKS
-// ranks per lane, a loop over all tokens; narrow is read at addresses that all lanes share.
+// ranks per lane, a loop over all tokens, TOKENS at a time; narrow is read at addresses that all lanes share.
 // Grid: column tiles, rank tiles of each module. Any adapter. No atomics: every element has one lane, so that runs repeat bit by bit.
 const LANES = #{LANES}u;
 struct Sizes {
@@ -11,7 +11,11 @@ struct Sizes {
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
 @group(0) @binding(1) var<storage, read> wide: array<f32>; // [N, K]
+#if NARROW_VEC4
+@group(0) @binding(2) var<storage, read> narrow: array<vec4f>; // a block [N, member / 4] for each module
+#else
 @group(0) @binding(2) var<storage, read> narrow: array<f32>; // a block [N, member] for each module
+#endif
 @group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [rank, K], COLUMNS [K, rank]
 
 @compute @workgroup_size(LANES)
@@ -26,18 +30,47 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   var sum#{r}_#{c} = 0.0;
 #endfor
 #endfor
+#if !NARROW_VEC4
 #for r in 0..RANKS
   let read_r#{r} = block + min(first + #{r}u, sizes.member - 1u);
 #endfor
-  for (var t = 0u; t < sizes.N; t++) {
+#endif
+  for (var t = 0u; t < sizes.N; t += #{TOKENS}u) {
+#for u in 0..TOKENS
+#if TOKENS > 1
+    let row#{u} = min(t + #{u}u, sizes.N - 1u);
+    let isRow#{u} = t + #{u}u < sizes.N;
+#else
+    let row#{u} = t;
+#endif
 #for c in 0..COLS
-    let v#{c} = wide[t * sizes.K + read#{c}];
+#if TOKENS > 1
+    let v#{c}_#{u} = select(0.0, wide[row#{u} * sizes.K + read#{c}], isRow#{u});
+#else
+    let v#{c}_#{u} = wide[row#{u} * sizes.K + read#{c}];
+#endif
 #endfor
-#for r in 0..RANKS
+#endfor
+#let STEP = NARROW_VEC4 ? 4 : 1
+#for q in 0..RANKS / STEP
     {
-      let factor = narrow[t * sizes.member + read_r#{r}];
+#for u in 0..TOKENS
+#if NARROW_VEC4
+      let factor#{u} = narrow[(block + row#{u} * sizes.member + first) / 4u + #{q}u];
+#else
+      let factor#{u} = narrow[row#{u} * sizes.member + read_r#{q}];
+#endif
+#endfor
+#for i in 0..STEP
 #for c in 0..COLS
-      sum#{r}_#{c} = fma(factor, v#{c}, sum#{r}_#{c});
+#for u in 0..TOKENS
+#if NARROW_VEC4
+      sum#{4 * q + i}_#{c} = fma(factor#{u}[#{i}], v#{c}_#{u}, sum#{4 * q + i}_#{c});
+#else
+      sum#{q}_#{c} = fma(factor#{u}, v#{c}_#{u}, sum#{q}_#{c});
+#endif
+#endfor
+#endfor
 #endfor
     }
 #endfor

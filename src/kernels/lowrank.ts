@@ -1,4 +1,5 @@
 /** The rank-r products of LoRA: x down to rank r, and the gradients of the two factors. */
+import type { AdapterTraits } from "../gpu/traits.js";
 import {
   bound,
   option,
@@ -49,6 +50,8 @@ const tile: Variant = {
 };
 
 const SOFTWARE_LANES = 32;
+/** Each token of a lane shares what is read of w; fewer tokens than workgroups need keep cores idle. */
+const softwareTokens = (call: Call): number => (size(call, "N") > 2 * SOFTWARE_LANES ? 2 : 1);
 
 const software: Variant = {
   name: "software",
@@ -59,12 +62,13 @@ const software: Variant = {
     return {
       ...call.options,
       LANES: SOFTWARE_LANES,
+      TOKENS: softwareTokens(call),
       RANKS: isWide ? rankTile(call) : Math.min(16, size(call, "rank")),
       W_VEC4: isWide,
     };
   },
   grid: (call, d) => [
-    Math.ceil(size(call, "N") / SOFTWARE_LANES),
+    Math.ceil(size(call, "N") / (SOFTWARE_LANES * softwareTokens(call))),
     Math.ceil(size(call, "rank") / Number(d["RANKS"])),
     1,
   ],
@@ -94,28 +98,36 @@ export const lowrankDown: Kernel = {
   cost,
 };
 
-/** Columns per lane: more where the matrix is wide enough to keep all cores busy. */
-const GRADIENT = { LANES: 32, COLS: 2 };
+/** A CPU has few cores to keep busy and pays for each reading of narrow and of sums: columns and tokens share them. */
+const GPU_GRADIENT = { LANES: 32, COLS: 2, TOKENS: 1 };
+const SOFTWARE_GRADIENT = { LANES: 16, COLS: 4, TOKENS: 4 };
+
+const gradientVariant = (
+  name: string,
+  shape: typeof GPU_GRADIENT,
+  accepts: (traits: AdapterTraits) => boolean,
+): Variant => ({
+  name,
+  file: "lowrank_gradient.wgsl",
+  accepts: (_, traits) => accepts(traits),
+  defines: (call): Defines => {
+    const RANKS = Math.min(16, size(call, "member"));
+    const isWhole = RANKS % 4 === 0 && size(call, "member") % RANKS === 0 && size(call, "stride") % 4 === 0;
+    return { ...call.options, ...shape, RANKS, NARROW_VEC4: isWhole };
+  },
+  grid: (call, d) => [
+    Math.ceil(size(call, "K") / (shape.LANES * shape.COLS)),
+    (size(call, "rank") / size(call, "member")) * Math.ceil(size(call, "member") / Number(d["RANKS"])),
+    1,
+  ],
+});
 
 export const lowrankGradient: Kernel = {
   name: "lowrank_gradient",
   bindings: { wide: "read", narrow: "read", gradient: "update" },
   variants: [
-    {
-      name: "column",
-      file: "lowrank_gradient.wgsl",
-      accepts: () => true,
-      defines: (call): Defines => ({
-        ...call.options,
-        ...GRADIENT,
-        RANKS: Math.min(16, size(call, "member")),
-      }),
-      grid: (call, d) => [
-        Math.ceil(size(call, "K") / (GRADIENT.LANES * GRADIENT.COLS)),
-        (size(call, "rank") / size(call, "member")) * Math.ceil(size(call, "member") / Number(d["RANKS"])),
-        1,
-      ],
-    },
+    gradientVariant("software", SOFTWARE_GRADIENT, (traits) => traits.isSoftware),
+    gradientVariant("column", GPU_GRADIENT, () => true),
   ],
   twin(memory, call) {
     const [wide, narrow, gradient] = [
