@@ -1,6 +1,6 @@
 /** scripts/with-gpu.sh: the command runs as if it had been started alone, and refusals say what to do. */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -69,6 +69,20 @@ describe.skipIf(process.platform === "win32")("with-gpu.sh", () => {
         }).stdout.trim();
       expect(heaps("")).toBe("1");
       expect(heaps("3")).toBe("3");
+    },
+  );
+
+  test.runIf(existsSync("/proc/cpuinfo"))(
+    "takes wide vectors where the processor has them, unless told otherwise",
+    () => {
+      const vectors = (options: string[], given: string) =>
+        withGpu([...options, "sh", "-c", "echo $LP_NATIVE_VECTOR_WIDTH"], {
+          LP_NATIVE_VECTOR_WIDTH: given,
+        }).stdout.trim();
+      const widest = readFileSync("/proc/cpuinfo", "utf8").includes(" avx512f ") ? "512" : "";
+      expect(vectors(["--wide"], "")).toBe(widest);
+      expect(vectors(["--wide", "--"], "128")).toBe("128");
+      expect(vectors([], "")).toBe("");
     },
   );
 
