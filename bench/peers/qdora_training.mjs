@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { resolveFinetuneConfig } from "../../dist/config/resolve.js";
 import { openGpu } from "../../dist/gpu/device.js";
-import { peakResidentBytes, resetPeak } from "../../dist/report/process_memory.js";
+import { keepYoungSpaceSmall, peakResidentBytes, resetPeak } from "../../dist/report/process_memory.js";
 import { stepBatches } from "../../dist/train/batches.js";
 import { prepareRun } from "../../dist/train/prepare.js";
 import { TrainingSession } from "../../dist/train/session.js";
@@ -15,6 +15,7 @@ import { ownVersions } from "../shared/machine.mjs";
 const asked = JSON.parse(process.argv[2]);
 const say = (what) => console.log(JSON.stringify(what));
 
+keepYoungSpaceSmall(); // as `qdora finetune` does
 const gpu = await openGpu();
 const runtimeBytes = process.memoryUsage.rss();
 resetPeak();

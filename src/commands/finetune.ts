@@ -7,7 +7,7 @@ import { runFinetune, type FinetuneEvent, type FinetuneResult } from "../jobs/fi
 import { brokenWords } from "../report/data_report.js";
 import { formatBytes } from "../formats/bytes.js";
 import { planJson, planTable } from "../report/plan.js";
-import { peakResidentBytes } from "../report/process_memory.js";
+import { keepYoungSpaceSmall, peakResidentBytes } from "../report/process_memory.js";
 import { progressPrinter } from "../report/progress.js";
 import { StoppedError } from "../train/interrupt.js";
 import { checkOutputFolder } from "../train/output.js";
@@ -115,6 +115,7 @@ export function addFinetune(program: Command): void {
             },
           );
         if (config.dry_run) return dryRun(config, json === true);
+        keepYoungSpaceSmall();
         return obeySignals(debug, (signal) => trainAndShow(config, profiling, signal));
       });
     });

@@ -1,5 +1,6 @@
 /** The process's own memory: the peak of what it held in RAM, as the operating system counts it. */
 import { readFileSync, writeFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
 
 /** Bytes; the peak since the start, or since `resetPeak` where the system can do that. */
 export function peakResidentBytes(): number {
@@ -19,4 +20,12 @@ export function resetPeak(): void {
   } catch {
     // Elsewhere the peak is that of the whole process.
   }
+}
+
+/**
+ * Keeps V8's space for young objects at its first size: 2 MB instead of 32 MB (128 MB in Node 24) that are never given back. Tokenising
+ * takes 2 to 5 % longer. For the whole process, so a command's choice and not a library's.
+ */
+export function keepYoungSpaceSmall(): void {
+  setFlagsFromString("--semi-space-growth-factor=1");
 }

@@ -1,0 +1,33 @@
+/** What the process holds in RAM. */
+import { getHeapSpaceStatistics } from "node:v8";
+import { expect, it } from "vitest";
+import { keepYoungSpaceSmall, peakResidentBytes, resetPeak } from "../../src/report/process_memory.js";
+
+const youngBytes = (): number =>
+  getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")?.space_size ?? Number.NaN;
+
+/** Objects that live long enough to be copied, for which V8 makes its young space larger. */
+function allocate(): number {
+  let kept: object[] = [];
+  for (let i = 0; i < 2_000_000; i++) {
+    kept.push({ i });
+    if (kept.length > 200_000) kept = [];
+  }
+  return kept.length;
+}
+
+it("keeps the young space as it is", () => {
+  keepYoungSpaceSmall();
+  const before = youngBytes();
+  allocate();
+  expect(youngBytes()).toBeLessThanOrEqual(before);
+});
+
+it("counts the peak from the start, or anew", () => {
+  const before = peakResidentBytes();
+  const block = Buffer.alloc(64 * 1024 * 1024, 1);
+  expect(peakResidentBytes()).toBeGreaterThan(before);
+  expect(block.length).toBeGreaterThan(0);
+  resetPeak();
+  expect(peakResidentBytes()).toBeGreaterThan(0);
+});
