@@ -11,7 +11,7 @@ import { measureProductPeak } from "../dist/kernels/product_peak.js";
 import { profileTable } from "../dist/report/profile.js";
 import { measureThroughput } from "../dist/train/throughput_bench.js";
 import { doraText } from "./dora/text.mjs";
-import { machineText, ownVersions } from "./shared/machine.mjs";
+import { adapterText, machineText, ownVersions } from "./shared/machine.mjs";
 import { refuseIn } from "./shared/refuse.mjs";
 import { writeSection } from "./shared/section.mjs";
 
@@ -81,7 +81,7 @@ try {
   }
   const text = doraText(results, {
     machine: machineText(),
-    adapter: gpu.traits.name,
+    adapter: adapterText(gpu.traits),
     versions: ownVersions(),
     model: basename(flags.model),
     peak,

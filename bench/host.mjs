@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { resolveFinetuneConfig } from "../dist/config/resolve.js";
 import { openGpu } from "../dist/gpu/device.js";
 import { measureThroughput } from "../dist/train/throughput_bench.js";
-import { machineText, ownVersions } from "./shared/machine.mjs";
+import { adapterText, machineText, ownVersions } from "./shared/machine.mjs";
 import { writeSection } from "./shared/section.mjs";
 import { measuredWith, reached, table } from "./shared/table.mjs";
 
@@ -43,7 +43,7 @@ async function measure(gpu, steps) {
 }
 
 const gpu = await openGpu();
-const adapter = gpu.traits.name;
+const adapter = adapterText(gpu.traits);
 const withDriver = await measure(gpu, Number(flags.rounds));
 await gpu.destroy();
 const nothing = await openGpu({ backend: "null" });

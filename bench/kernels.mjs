@@ -11,8 +11,8 @@ import { timedVariants, Executor } from "../dist/program/executor.js";
 import { planMemory } from "../dist/program/planner.js";
 import { tensor, tensorBytes } from "../dist/program/tensor.js";
 import { kernelsText, productRatios } from "./kernels/text.mjs";
-import { machineText, ownVersions } from "./shared/machine.mjs";
-import { writeSection } from "./shared/section.mjs";
+import { adapterText, machineText, ownVersions } from "./shared/machine.mjs";
+import { sectionOf, writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
   options: {
@@ -180,6 +180,7 @@ async function measure(gpu, N, shape) {
 }
 
 const gpu = await openGpu();
+const adapter = adapterText(gpu.traits);
 const rows = [];
 for (const N of flags.tokens.split(",").map(Number)) {
   for (const shape of SHAPES) {
@@ -191,11 +192,12 @@ const rounds = Number(flags.rounds);
 const ratios = productRatios(rows);
 const text = kernelsText(rows, ratios, {
   machine: machineText(),
-  adapter: gpu.traits.name,
+  adapter,
   versions: ownVersions(),
   rounds,
 });
-if (flags.json) console.log(JSON.stringify({ adapter: gpu.traits.name, rounds, rows, ratios }));
+if (flags.json) console.log(JSON.stringify({ adapter, rounds, rows, ratios }));
 else console.log(text);
-if (flags.write) writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), "products", text);
+if (flags.write)
+  writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), sectionOf("products", adapter), text);
 await gpu.destroy();

@@ -8,7 +8,7 @@ import { productRatios, productsText, trainingRatios, trainingText } from "./pee
 import { measureTraining } from "./peers/training.mjs";
 import { machineText } from "./shared/machine.mjs";
 import { refuseIn } from "./shared/refuse.mjs";
-import { writeSection } from "./shared/section.mjs";
+import { sectionOf, writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
   options: {
@@ -52,7 +52,7 @@ try {
   if (parts.includes("products")) {
     const asked = { tokens: Number(flags.tokens), shapes: SHAPES, rounds, only: flags.only };
     const result = await measureProducts(asked, say);
-    show("products", result, productsText(result, machine), productRatios(result));
+    show(sectionOf("products", result.adapter), result, productsText(result, machine), productRatios(result));
   }
   if (parts.includes("training")) {
     const python = process.env.QDORA_PEFT_PYTHON;

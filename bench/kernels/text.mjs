@@ -1,5 +1,6 @@
 // The measured products as Markdown, and the ratios that they are held to.
 import { geometricMean } from "../shared/numbers.mjs";
+import { sectionOf } from "../shared/section.mjs";
 import { digits, measuredWith, reached, table } from "../shared/table.mjs";
 
 /** Each ratio is a geometric mean over the shapes, for a software adapter and many tokens. */
@@ -66,7 +67,7 @@ export function kernelsText(rows, ratios, { rounds, ...facts }) {
       reached(r.ratio >= r.least),
     ]);
   return [
-    "## Products",
+    `## ${sectionOf("Products", facts.adapter)}`,
     "",
     ...measuredWith(facts, "npm run bench:kernels -- --write"),
     `- in->out; rates are the best of ${rounds} rounds in which all products and variants of a shape take turns`,

@@ -10,7 +10,7 @@ import { keepYoungSpaceSmall, peakResidentBytes, resetPeak } from "../../dist/re
 import { stepBatches } from "../../dist/train/batches.js";
 import { prepareRun } from "../../dist/train/prepare.js";
 import { TrainingSession } from "../../dist/train/session.js";
-import { ownVersions } from "../shared/machine.mjs";
+import { adapterText, ownVersions } from "../shared/machine.mjs";
 
 const asked = JSON.parse(process.argv[2]);
 const say = (what) => console.log(JSON.stringify(what));
@@ -37,7 +37,7 @@ try {
   const quiet = () => undefined;
   const session = await TrainingSession.open(run, gpu, quiet, quiet);
   const batches = stepBatches(run, 0);
-  say({ versions: ownVersions(), adapter: gpu.traits.name, planBytes: run.plan.totalBytes });
+  say({ versions: ownVersions(), adapter: adapterText(gpu.traits), planBytes: run.plan.totalBytes });
   let step = 0;
   for await (const line of createInterface({ input: process.stdin })) {
     if (line !== "step") throw new Error(`got "${line}", expected "step"`);

@@ -1,5 +1,6 @@
 // The measured tables as Markdown.
 import { geometricMean } from "../shared/numbers.mjs";
+import { sectionOf } from "../shared/section.mjs";
 import { digits, measuredWith, reached, table, versionsText } from "../shared/table.mjs";
 import { nameOf, PEER_PRODUCTS } from "./products.mjs";
 import { LARGEST_PEAK, LEAST_RATE, SIDES } from "./training.mjs";
@@ -40,7 +41,7 @@ export function productsText(result, machine) {
   ]);
   const head = shapes.map((shape) => shape);
   return [
-    "## Products",
+    `## ${sectionOf("Products", result.adapter)}`,
     "",
     ...measuredWith({ machine, ...result }, "npm run bench:peers -- --part products --write"),
     ...result.peers.map(({ peer, versions, adapter, reason }) =>
