@@ -1,5 +1,5 @@
 // RMSNorm backward: dx = (dy w - x sum(dy w x) / (D (mean(x^2) + eps))) / sqrt(mean(x^2) + eps) + residual, or added to dx.
-// One workgroup per row of LANES lanes. Any adapter; limited by memory bandwidth.
+// One workgroup of LANES lanes per row, or ALONE a lane. Any adapter; limited by memory bandwidth.
 const LANES = #{LANES}u;
 struct Sizes {
   rows: u32,
@@ -14,26 +14,26 @@ struct Sizes {
 @group(0) @binding(4) var<storage, read> residual: array<Value>; // [rows, D]
 #endif
 @group(0) @binding(5) var<storage, read_write> dx: array<Value>; // [rows, D]
-#include "reduce_sum.wgsl"
+#include "rms_norm_row.wgsl"
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = wg.y * 32768u + wg.x;
+  let row = row_of(wg, lane);
   let live = row < sizes.rows;
   let width = sizes.D / WIDTH;
   let start = select(0u, row * width, live);
   var squares = Value();
   var products = Value();
-  for (var i = lane; i < width; i += LANES) {
+  for (var i = first_of(lane); i < width; i += STEP) {
     let value = x_at(start + i);
     squares += value * value;
     products += value * weight[i] * dy[start + i];
   }
-  let mean = reduce_sum(lane, total(squares)) / f32(sizes.D) + sizes.eps;
+  let mean = over_row(lane, total(squares)) / f32(sizes.D) + sizes.eps;
   let inv_rms = 1.0 / sqrt(mean);
-  let pull = reduce_sum(lane, total(products)) / (f32(sizes.D) * mean);
+  let pull = over_row(lane, total(products)) / (f32(sizes.D) * mean);
   if (live) {
-    for (var i = lane; i < width; i += LANES) {
+    for (var i = first_of(lane); i < width; i += STEP) {
       var value = (dy[start + i] * weight[i] - x_at(start + i) * pull) * inv_rms;
 #if RESIDUAL
       value += residual[start + i];

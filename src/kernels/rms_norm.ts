@@ -1,8 +1,37 @@
 /** RMSNorm: y = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019), with a gradient for x only: weights are frozen. */
-import { bound, grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+import {
+  bound,
+  grid1d,
+  option,
+  size,
+  type Access,
+  type Call,
+  type Kernel,
+  type Variant,
+} from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
+/** Lanes of a workgroup that have a row each, and the fewest rows that keep the cores of a software adapter busy so. */
+const ROW_LANES = 16;
+const FEWEST_ROWS = 64;
+
+const variants = (file: string): readonly Variant[] => [
+  {
+    name: "software",
+    file,
+    accepts: (call, traits) => traits.isSoftware && size(call, "rows") >= FEWEST_ROWS,
+    defines: (call) => ({ ...call.options, LANES: ROW_LANES, ALONE: true }),
+    grid: (call) => grid1d(Math.ceil(size(call, "rows") / ROW_LANES)),
+  },
+  {
+    name: "row",
+    file,
+    accepts: () => true,
+    defines: (call) => ({ ...call.options, LANES }),
+    grid: (call) => grid1d(size(call, "rows")),
+  },
+];
 
 /** How x lies, and whether rows are read four values at a time. */
 function loads(label: string, { dtype, name }: Tensor, D: number): { X_TYPE: number; QUADS: boolean } {
@@ -16,15 +45,7 @@ function loads(label: string, { dtype, name }: Tensor, D: number): { X_TYPE: num
 export const rmsNormForward: Kernel = {
   name: "rms_norm_forward",
   bindings: { x: "read", weight: "read", y: "write" },
-  variants: [
-    {
-      name: "row",
-      file: "rms_norm_forward.wgsl",
-      accepts: () => true,
-      defines: (call) => ({ ...call.options, LANES }),
-      grid: (call) => grid1d(size(call, "rows")),
-    },
-  ],
+  variants: variants("rms_norm_forward.wgsl"),
   twin(memory, call) {
     const [x, weight, y] = [bound(memory, "x"), bound(memory, "weight"), bound(memory, "y")];
     const [rows, D, eps] = [size(call, "rows"), size(call, "D"), size(call, "eps")];
@@ -64,15 +85,7 @@ function backward(name: string, dxAccess: Access): Kernel {
   return {
     name,
     bindings: { x: "read", weight: "read", dy: "read", residual: "read", dx: dxAccess },
-    variants: [
-      {
-        name: "row",
-        file: "rms_norm_backward.wgsl",
-        accepts: () => true,
-        defines: (call) => ({ ...call.options, LANES }),
-        grid: (call) => grid1d(size(call, "rows")),
-      },
-    ],
+    variants: variants("rms_norm_backward.wgsl"),
     twin(memory, call) {
       const [x, weight, dy, dx] = [
         bound(memory, "x"),

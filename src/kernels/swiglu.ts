@@ -3,13 +3,15 @@ import { bound, grid1d, size, type Call, type Kernel, type Variant } from "../pr
 import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
+/** A workgroup costs a software adapter as much as 64 elements do. */
+const SOFTWARE_LANES = 256;
 
 const element = (file: string): Variant => ({
   name: "element",
   file,
   accepts: () => true,
-  defines: () => ({ LANES }),
-  grid: (call) => grid1d(Math.ceil(size(call, "count") / LANES)),
+  defines: (_, traits) => ({ LANES: traits.isSoftware ? SOFTWARE_LANES : LANES }),
+  grid: (call, d) => grid1d(Math.ceil(size(call, "count") / Number(d["LANES"]))),
 });
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));

@@ -66,8 +66,12 @@ describe("rms_norm_backward", () => {
       ? ([
           [7, 64],
           [3, 65],
+          [70, 65],
         ] as const)
-      : ([[7, 68]] as const)) {
+      : ([
+          [7, 68],
+          [70, 576],
+        ] as const)) {
       const call = callRmsNormBackward(
         "test",
         {
