@@ -11,7 +11,7 @@ import { timedVariants, Executor } from "../dist/program/executor.js";
 import { planMemory } from "../dist/program/planner.js";
 import { tensor, tensorBytes } from "../dist/program/tensor.js";
 import { kernelsText, productRatios } from "./kernels/text.mjs";
-import { adapterText, machineText, ownVersions } from "./shared/machine.mjs";
+import { adapterText, machineText, ownVersions, vectorBits } from "./shared/machine.mjs";
 import { sectionOf, writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
@@ -181,6 +181,7 @@ async function measure(gpu, N, shape) {
 
 const gpu = await openGpu();
 const adapter = adapterText(gpu.traits);
+const bits = vectorBits(gpu.traits);
 const rows = [];
 for (const N of flags.tokens.split(",").map(Number)) {
   for (const shape of SHAPES) {
@@ -193,11 +194,12 @@ const ratios = productRatios(rows);
 const text = kernelsText(rows, ratios, {
   machine: machineText(),
   adapter,
+  bits,
   versions: ownVersions(),
   rounds,
 });
 if (flags.json) console.log(JSON.stringify({ adapter, rounds, rows, ratios }));
 else console.log(text);
 if (flags.write)
-  writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), sectionOf("products", adapter), text);
+  writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), sectionOf("products", bits), text);
 await gpu.destroy();

@@ -52,7 +52,7 @@ try {
   if (parts.includes("products")) {
     const asked = { tokens: Number(flags.tokens), shapes: SHAPES, rounds, only: flags.only };
     const result = await measureProducts(asked, say);
-    show(sectionOf("products", result.adapter), result, productsText(result, machine), productRatios(result));
+    show(sectionOf("products", result.bits), result, productsText(result, machine), productRatios(result));
   }
   if (parts.includes("training")) {
     const python = process.env.QDORA_PEFT_PYTHON;

@@ -55,7 +55,8 @@ use_software_gpu() {
   for icd in "$root"/usr/share/vulkan/icd.d/lvp_icd*.json; do
     VK_DRIVER_FILES=$icd
   done
-  MESA_SHADER_CACHE_DIR=${MESA_SHADER_CACHE_DIR:-${root%/*}/shader-cache}
+  # Small parts of what lavapipe keeps have names that do not tell the width.
+  MESA_SHADER_CACHE_DIR=${MESA_SHADER_CACHE_DIR:-${root%/*}/shader-cache${LP_NATIVE_VECTOR_WIDTH:+-$LP_NATIVE_VECTOR_WIDTH}}
   VK_LOADER_LAYERS_DISABLE='~implicit~' # layers of the machine are built for the machine's own libraries
   QDORA_SOFTWARE_GPU=1
   PATH=${copy%/*}:$PATH

@@ -143,7 +143,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #if RANKS
 #for u in 0..TOKENS
+#if TOKENS > 1
     let row#{u} = min(t + #{u}u, sizes.N - 1u);
+#else
+    let row#{u} = t;
+#endif
 #endfor
 #let STEP = RANKS % 4 == 0 ? 4 : 1
 #for q in 0..RANKS / STEP

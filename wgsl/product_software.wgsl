@@ -49,7 +49,6 @@ fn level(code: u32) -> f32 {
 // A subgroup's columns are neighbours in one block: codes of a row come with one load, and they share a scale.
 #let SPREAD = S
 #let WORDS = S * COLS / 8
-#let BLOCKS = LANES * COLS % BLOCK == 0 ? LANES * COLS / BLOCK : Math.ceil(LANES * COLS / BLOCK) + 1
 const BLOCKS = #{BLOCKS}u; // blocks of one row of W that a column tile can touch
 var<workgroup> scales: array<array<array<vec4f, #{UNROLL / 4}>, #{BLOCKS}>, #{KT / UNROLL}>; // [KT / UNROLL, BLOCKS, UNROLL]
 #else

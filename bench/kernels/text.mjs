@@ -67,7 +67,7 @@ export function kernelsText(rows, ratios, { rounds, ...facts }) {
       reached(r.ratio >= r.least),
     ]);
   return [
-    `## ${sectionOf("Products", facts.adapter)}`,
+    `## ${sectionOf("Products", facts.bits)}`,
     "",
     ...measuredWith(facts, "npm run bench:kernels -- --write"),
     `- in->out; rates are the best of ${rounds} rounds in which all products and variants of a shape take turns`,

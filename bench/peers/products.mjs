@@ -109,7 +109,15 @@ export async function measureProducts({ tokens, shapes, rounds, only }, say) {
     }
     for (const { process } of [own, ...peers]) await process.call("close");
     const described = all.map(({ peer, versions, adapter, reason }) => ({ peer, versions, adapter, reason }));
-    return { adapter: own.adapter, versions: own.versions, peers: described, rounds, tokens, rows };
+    return {
+      adapter: own.adapter,
+      bits: own.bits,
+      versions: own.versions,
+      peers: described,
+      rounds,
+      tokens,
+      rows,
+    };
   } finally {
     for (const { process } of [own, ...all]) process?.kill();
   }

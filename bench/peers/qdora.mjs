@@ -4,7 +4,7 @@ import { callProductForward } from "../../dist/kernels/product.js";
 import { timedVariants, Executor } from "../../dist/program/executor.js";
 import { planMemory } from "../../dist/program/planner.js";
 import { tensor } from "../../dist/program/tensor.js";
-import { adapterText, ownVersions } from "../shared/machine.mjs";
+import { adapterText, ownVersions, vectorBits } from "../shared/machine.mjs";
 import { BLOCK, dequantised, packed } from "./problem.mjs";
 
 const READBACK_BYTES = 1 << 20;
@@ -56,6 +56,7 @@ export async function open() {
   }
   return {
     adapter: adapterText(gpu.traits),
+    bits: vectorBits(gpu.traits),
     versions: ownVersions(),
     async prepare(product, problem) {
       const { tokens: N, inputs, out } = problem;

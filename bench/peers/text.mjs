@@ -41,7 +41,7 @@ export function productsText(result, machine) {
   ]);
   const head = shapes.map((shape) => shape);
   return [
-    `## ${sectionOf("Products", result.adapter)}`,
+    `## ${sectionOf("Products", result.bits)}`,
     "",
     ...measuredWith({ machine, ...result }, "npm run bench:peers -- --part products --write"),
     ...result.peers.map(({ peer, versions, adapter, reason }) =>

@@ -11,9 +11,14 @@ const { version } = JSON.parse(readFileSync(new URL("../../package.json", import
 export const machineText = () =>
   `${cpus().length} x ${cpus()[0].model}, node ${process.version}, ${new Date().toISOString().slice(0, 10)}`;
 
-/** The adapter's name, and what a software one computes with: its speed depends on it. @param traits of `openGpu` */
-export const adapterText = ({ name, isSoftware, subgroupMinSize }) =>
-  isSoftware ? `${name}, vectors of ${32 * subgroupMinSize} bits` : name;
+/** Bits of the vectors that a software adapter computes with: its speed depends on them. @param traits of `openGpu` */
+export const vectorBits = ({ isSoftware, subgroupMinSize }) =>
+  isSoftware && subgroupMinSize > 0 ? 32 * subgroupMinSize : undefined;
+
+export function adapterText(traits) {
+  const bits = vectorBits(traits);
+  return bits === undefined ? traits.name : `${traits.name}, vectors of ${bits} bits`;
+}
 
 /** The versions of what is measured. */
 export const ownVersions = () => ({ qdora: version, webgpu: installed("webgpu") });

@@ -1,11 +1,8 @@
 // A section of a Markdown file that a script owns: between two comments, the rest of the file stays.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 
-/** A section of its own for each width of a software adapter's vectors. @param adapter as `adapterText` has it */
-export function sectionOf(name, adapter) {
-  const bits = /vectors of (\d+) bits/.exec(adapter)?.[1];
-  return bits === undefined ? name : `${name}, ${bits} bits`;
-}
+/** The name of a section for each width of a software adapter's vectors. @param bits as `vectorBits` has them */
+export const sectionOf = (name, bits) => (bits === undefined ? name : `${name}, vectors of ${bits} bits`);
 
 export function writeSection(path, name, text) {
   const [start, end] = [`<!-- ${name}: written by a script -->`, `<!-- end of ${name} -->`];

@@ -50,7 +50,7 @@ const tile: Variant = {
 };
 
 const SOFTWARE_LANES = 32;
-/** Each token of a lane shares what is read of w; fewer tokens than workgroups need keep cores idle. */
+/** Tokens of a lane share what is read of w, where enough workgroups are left. */
 const softwareTokens = (call: Call): number => (size(call, "N") > 2 * SOFTWARE_LANES ? 2 : 1);
 
 const software: Variant = {
@@ -68,7 +68,7 @@ const software: Variant = {
     };
   },
   grid: (call, d) => [
-    Math.ceil(size(call, "N") / (SOFTWARE_LANES * softwareTokens(call))),
+    Math.ceil(size(call, "N") / (SOFTWARE_LANES * Number(d["TOKENS"]))),
     Math.ceil(size(call, "rank") / Number(d["RANKS"])),
     1,
   ],

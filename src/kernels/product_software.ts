@@ -5,15 +5,19 @@
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call, type Defines, type Variant } from "../program/kernel.js";
 import { hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
-import { hasNeighbours, isBackward, loadsOwn, softwareShape } from "./product_software_shape.js";
-
-/** Depth of the tokens' tile; blocks of NF4 must be whole multiples of it. */
-const KT = 64;
+import {
+  blocksOf,
+  DEPTH,
+  hasNeighbours,
+  isBackward,
+  loadsOwn,
+  softwareShape,
+} from "./product_software_shape.js";
 
 function accepts(call: Call, traits: AdapterTraits): boolean {
   const S = traits.subgroupMaxSize;
   if (!traits.isSoftware || S !== traits.subgroupMinSize || ![4, 8, 16].includes(S)) return false;
-  return option(call, "NF4") ? isAligned(call) && option(call, "BLOCK") % KT === 0 : hasVec4Weights(call);
+  return option(call, "NF4") ? isAligned(call) && option(call, "BLOCK") % DEPTH === 0 : hasVec4Weights(call);
 }
 
 function defines(call: Call, traits: AdapterTraits): Defines {
@@ -21,7 +25,7 @@ function defines(call: Call, traits: AdapterTraits): Defines {
   const S = traits.subgroupMaxSize;
   const own = loadsOwn(traits);
   // Where neighbours lie in a row of W, lanes that load their own load single values.
-  const isSingle = own && isBackward(call);
+  const loadsSingles = own && isBackward(call);
   const words = hasNeighbours(call) ? (S * shape.COLS) / 8 : 1;
   return {
     ...call.options,
@@ -30,10 +34,11 @@ function defines(call: Call, traits: AdapterTraits): Defines {
     OWN: own,
     CODES_VEC4: words >= 4,
     CODES_VEC2: words === 2,
-    KT,
+    KT: DEPTH,
+    BLOCKS: hasNeighbours(call) ? blocksOf(call, shape) : 0,
     X_VEC4: hasVec4Rows(call),
-    W_VEC4: !isSingle,
-    B_VEC4: !isSingle && hasVec4Low(call),
+    W_VEC4: !loadsSingles,
+    B_VEC4: !loadsSingles && hasVec4Low(call),
   };
 }
 

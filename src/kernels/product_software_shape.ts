@@ -1,6 +1,7 @@
 /**
- * The shape of a tile of product_software.wgsl: rows of tokens, columns on lanes, terms a round. Estimated in instructions, as they
- * stand in the machine code that LLVM makes for lavapipe.
+ * The shape of a tile of product_software.wgsl: rows of tokens, columns on lanes, terms a round. Costs are instructions of the machine
+ * code that LLVM makes for lavapipe (Mesa 26.1), counted and timed on two cores of a Zen 5; where others count otherwise, a tile is
+ * slower than it could be, and never wrong.
  */
 import type { AdapterTraits } from "../gpu/traits.js";
 import { option, size, type Call } from "../program/kernel.js";
@@ -15,6 +16,8 @@ export interface SoftwareShape {
   readonly UNROLL: number;
 }
 
+/** Terms of the tokens' tile; blocks of NF4 must be whole multiples of it. */
+export const DEPTH = 64;
 const LANES = [32, 64, 96, 128, 192, 256];
 /**
  * NF4 backward: a subgroup's columns are neighbours whose codes come with one vector load, so their number is a power of two; 48 and
@@ -22,37 +25,49 @@ const LANES = [32, 64, 96, 128, 192, 256];
  */
 const NEIGHBOUR_LANES = [32, 48, 64, 128, 144, 256];
 
-/** Instructions that one value of the tokens' tile costs a subgroup: address, bounds, load. */
+/** One value of the tokens' tile costs a subgroup an address, bounds and a load. */
 const TOKEN = 6;
 /** And to bring it there, for each lane of a subgroup. */
 const STAGING = 2;
-/** Reading, writing and masking a sum, once a round. */
+/** One term of one sum: multiply and add. */
+const TERM = 2;
+/** Reading, masking and writing a sum, once a round. */
 const SUM = 3;
 /**
- * Instructions that weights for a vector of lanes cost: loaded together and selected, and loaded by each lane for itself, which takes the
- * time of so many.
+ * A term of a vector of lanes' weights: `shared`, loaded for all lanes together and selected by lane; `own`, loaded by each lane for
+ * itself, which is less code but takes the time of so many instructions.
  */
 const WEIGHTS = {
-  forward: { nf4: [16, 27], int8: [30, 19], half: [55, 32], f32: [110, 60] },
-  backward: { nf4: [10, 26], int8: [22, 64], half: [40, 64], f32: [71, 60] },
+  forward: {
+    nf4: { shared: 16, own: 27 },
+    int8: { shared: 30, own: 19 },
+    half: { shared: 55, own: 32 },
+    f32: { shared: 110, own: 60 },
+  },
+  backward: {
+    nf4: { shared: 10, own: 26 },
+    int8: { shared: 22, own: 64 },
+    half: { shared: 40, own: 64 },
+    f32: { shared: 71, own: 60 },
+  },
 } as const;
+/** The most that `own` is in instructions: NF4's selection of a level. */
 const MOST_OWN_CODE = 24;
 const BITS = { nf4: 4, int8: 8, half: 16, f32: 32 } as const;
 
 /** Beyond, the inner loop's code leaves the caches of instructions. */
-const MOST_INSTRUCTIONS = 5250;
+const MOST_CODE = 5250;
 /** Rows of tokens, and sums, beyond which these leave the first data cache; rows of f32 are so dear to fetch that more sums pay. */
 const MOST_ROWS = 64;
 const MOST_SUMS = 224;
 const MOST_SUMS_F32 = 256;
-/** Bytes after which addresses fall into the same set of the first and second data cache, lines in a set, of which sums take half. */
-const CACHES = [
-  { period: 4096, lines: 8 },
-  { period: 65536, lines: 32 },
-] as const;
+/** Addresses that lie a multiple of `period` bytes apart want the same set of a data cache; lines of a set, of which sums take half. */
+const FIRST_CACHE = { period: 4096, lines: 8 };
+const SECOND_CACHE = { period: 65536, lines: 32 };
 const LINE = 64;
 /** Larger matrices come from memory for each tile of rows. */
 const CACHED_BYTES = 16e6;
+/** Workgroups that run at a time. */
 const CORES = 2;
 
 export const isBackward = (call: Call): boolean => option(call, "BACKWARD") === 1;
@@ -61,28 +76,41 @@ export const hasNeighbours = (call: Call): boolean => isBackward(call) && Boolea
 /** With vectors of 512 bits each lane loads its own weights: processors that have them gather. */
 export const loadsOwn = (traits: AdapterTraits): boolean => traits.subgroupMaxSize === 16;
 
-function weightFormat(call: Call): keyof typeof BITS {
+function formatOf(call: Call): keyof typeof BITS {
   if (option(call, "NF4")) return "nf4";
   if (option(call, "INT8")) return "int8";
   return isF32(call) ? "f32" : "half";
+}
+
+/** NF4 backward: blocks of one row of W that a column tile can touch. */
+export function blocksOf(call: Call, { LANES: lanes, COLS }: SoftwareShape): number {
+  const [columns, block] = [lanes * COLS, option(call, "BLOCK")];
+  return columns % block === 0 ? columns / block : Math.ceil(columns / block) + 1;
+}
+
+/** The tokens' tile, and in NF4 backward the scales of as many rows of W. */
+function workgroupBytes(call: Call, shape: SoftwareShape): number {
+  return 4 * DEPTH * (shape.ROWS + (hasNeighbours(call) ? blocksOf(call, shape) : 0));
 }
 
 function commonDivisor(a: number, b: number): number {
   return b === 0 ? a : commonDivisor(b, a % b);
 }
 
-/** From how far weights come: 1 where caches hold them, one more for each that does not. @param columns of a subgroup, and of a tile */
-function distance(call: Call, traits: AdapterTraits, columns: readonly [number, number]): number {
+/** From how far weights come: 1 where caches hold them, one more for each cache that does not. */
+function distance(call: Call, traits: AdapterTraits, { LANES: lanes, COLS }: SoftwareShape): number {
   const [K, M] = [size(call, "K"), size(call, "M")];
-  const bytes = BITS[weightFormat(call)] / 8;
-  const isMemory = K * M * bytes > CACHED_BYTES;
-  if (isBackward(call) || !loadsOwn(traits)) return 1 + Number(isMemory);
-  // Rows of W that lie a multiple of the period apart want the same sets.
-  const crowded = CACHES.filter(({ period, lines }, i) => {
-    const sets = Math.min(period / LINE, period / commonDivisor(K * bytes, period));
-    return (columns[i] ?? 0) / sets > lines;
-  });
-  return 1 + crowded.length + Number(isMemory);
+  const bytes = BITS[formatOf(call)] / 8;
+  const far = 1 + Number(K * M * bytes > CACHED_BYTES);
+  // Lanes that load their own go down the columns side by side: as many rows of W at a time.
+  if (isBackward(call) || !loadsOwn(traits)) return far;
+  const isCrowded = ({ period, lines }: typeof FIRST_CACHE, rows: number): boolean =>
+    rows / Math.min(period / LINE, period / commonDivisor(K * bytes, period)) > lines;
+  return (
+    far +
+    Number(isCrowded(FIRST_CACHE, traits.subgroupMaxSize * COLS)) +
+    Number(isCrowded(SECOND_CACHE, lanes * COLS))
+  );
 }
 
 /** Rows of a tile for N tokens: whole vec4 of few padded rows. */
@@ -92,40 +120,60 @@ function rowChoices(N: number, most: number): number[] {
   return [...new Set([0, 1, 2].map((more) => Math.ceil(N / (fewestTiles + more) / 4) * 4))];
 }
 
+/** A word of codes or a vector of packed values holds eight terms of a row of W, a vec4 four. */
+const unrollOf = (call: Call): number => (isBackward(call) || formatOf(call) === "f32" ? 4 : 8);
+
+/** Tiles that fit the adapter and the caches of instructions. */
+function* shapes(call: Call, traits: AdapterTraits, N: number): Generator<SoftwareShape> {
+  const isF32Forward = formatOf(call) === "f32" && !isBackward(call);
+  const UNROLL = unrollOf(call);
+  // Four columns of eight terms run at half the speed in some shapes.
+  const columns = hasNeighbours(call) ? [2, 4] : UNROLL === 8 ? [1, 2, 3] : [1, 2, 3, 4];
+  const lanes = (hasNeighbours(call) ? NEIGHBOUR_LANES : LANES).filter(
+    (n) => n % traits.subgroupMaxSize === 0 && n <= traits.maxWorkgroupInvocations,
+  );
+  const { shared, own } = WEIGHTS[isBackward(call) ? "backward" : "forward"][formatOf(call)];
+  const weight = loadsOwn(traits) ? Math.min(own, MOST_OWN_CODE) : shared;
+  for (const COLS of columns) {
+    for (const ROWS of rowChoices(
+      N,
+      Math.min(MOST_ROWS, (isF32Forward ? MOST_SUMS_F32 : MOST_SUMS) / COLS),
+    )) {
+      const code = UNROLL * (TOKEN * ROWS + (TERM * ROWS + weight) * COLS) + SUM * ROWS * COLS;
+      if (code > MOST_CODE) continue;
+      for (const n of lanes) {
+        const shape = { LANES: n, COLS, ROWS, UNROLL };
+        if (workgroupBytes(call, shape) <= traits.maxWorkgroupBytes) yield shape;
+      }
+    }
+  }
+}
+
 /**
- * The tile with the least estimated work: padded rows and columns cost as much as real ones; fetching weights is shared by the rows,
- * fetching tokens by the columns; few workgroups leave cores idle.
+ * Work of a product in its tiles: padded rows and columns cost as much as real ones; fetching weights is shared by the rows, fetching
+ * tokens by the columns; few workgroups leave cores idle.
  */
+function work(call: Call, traits: AdapterTraits, N: number, shape: SoftwareShape): number {
+  const { LANES: lanes, COLS, ROWS, UNROLL } = shape;
+  const { shared, own } = WEIGHTS[isBackward(call) ? "backward" : "forward"][formatOf(call)];
+  const weight = (loadsOwn(traits) ? own : shared) * distance(call, traits, shape);
+  const perColumn =
+    ((TOKEN + (TERM + SUM / UNROLL) * COLS) * ROWS) / COLS +
+    weight +
+    (STAGING * traits.subgroupMaxSize * ROWS) / (lanes * COLS);
+  const groups = Math.ceil(size(call, "M") / (lanes * COLS)) * Math.ceil(N / ROWS);
+  return Math.ceil(groups / CORES) * CORES * lanes * COLS * perColumn;
+}
+
+/** The tile with the least estimated work. */
 export function softwareShape(call: Call, traits: AdapterTraits): SoftwareShape {
   const N = Math.max(1, size(call, "N"));
-  const M = size(call, "M");
-  const S = traits.subgroupMaxSize;
-  const format = weightFormat(call);
-  const [shared, own] = WEIGHTS[isBackward(call) ? "backward" : "forward"][format];
-  const neighbours = hasNeighbours(call);
-  // A word of codes or a vector of packed values holds eight terms of a row of W, a vec4 four.
-  const UNROLL = isBackward(call) || format === "f32" ? 4 : 8;
-  let best: SoftwareShape = { UNROLL, ROWS: 8, LANES: 32, COLS: neighbours ? 2 : 1 };
+  let best: SoftwareShape = { LANES: 32, COLS: hasNeighbours(call) ? 2 : 1, ROWS: 8, UNROLL: unrollOf(call) };
   let least = Infinity;
-  const sums = format === "f32" && !isBackward(call) ? MOST_SUMS_F32 : MOST_SUMS;
-  // Four columns of eight terms run at half the speed in some shapes.
-  for (const COLS of neighbours ? [2, 4] : UNROLL === 8 ? [1, 2, 3] : [1, 2, 3, 4])
-    for (const ROWS of rowChoices(N, Math.min(MOST_ROWS, sums / COLS)))
-      for (const lanes of neighbours ? NEIGHBOUR_LANES : LANES) {
-        if (lanes % S !== 0 || lanes > traits.maxWorkgroupInvocations) continue;
-        const round = TOKEN * ROWS + 2 * ROWS * COLS + (SUM * ROWS * COLS) / UNROLL;
-        const code = loadsOwn(traits) ? Math.min(own, MOST_OWN_CODE) : shared;
-        if (UNROLL * (round + code * COLS) > MOST_INSTRUCTIONS) continue;
-        const time = (loadsOwn(traits) ? own : shared) * distance(call, traits, [S * COLS, lanes * COLS]);
-        const columns = Math.ceil(M / (lanes * COLS)) * lanes * COLS;
-        const groups = (columns / (lanes * COLS)) * Math.ceil(N / ROWS);
-        const idle = (Math.ceil(groups / CORES) * CORES) / groups;
-        const term = round / COLS + time + (STAGING * S * ROWS) / (lanes * COLS);
-        const work = columns * Math.ceil(N / ROWS) * term * idle;
-        if (work < least) {
-          least = work;
-          best = { UNROLL, ROWS, LANES: lanes, COLS };
-        }
-      }
+  for (const shape of shapes(call, traits, N)) {
+    const value = work(call, traits, N, shape);
+    if (value >= least) continue;
+    [best, least] = [shape, value];
+  }
   return best;
 }

@@ -23,8 +23,8 @@ export function resetPeak(): void {
 }
 
 /**
- * Keeps V8's space for young objects at its first size: 2 MB instead of 32 MB (128 MB in Node 24) that are never given back. Tokenising
- * takes 2 to 5 % longer. For the whole process, so a command's choice and not a library's.
+ * Keeps V8's space for young objects at the size that it has: 2 MB at a program's start, instead of 32 MB (128 MB in Node 24) that are
+ * never given back. Tokenising takes 2 to 5 % longer. For the whole process, so a command's choice and not a library's.
  */
 export function keepYoungSpaceSmall(): void {
   setFlagsFromString("--semi-space-growth-factor=1");

@@ -3,7 +3,7 @@ import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Pipelines } from "../../src/gpu/pipelines.js";
 import type { NumberArray } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, finiteDifference, randomF32, useGpu } from "./harness.js";
-import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
+import { backward, CASES, describeCase, forward, LARGE, type Case } from "./product_calls.js";
 
 const context = useGpu();
 
@@ -37,6 +37,16 @@ describe("product backward", () => {
       const { call, data } = backward(c);
       const names = await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
       expect(names).toEqual(accepted(c, false, context.gpu));
+    });
+  }
+});
+
+describe("products in large tiles", () => {
+  for (const c of LARGE) {
+    it(`equal their twins on a software adapter: ${describeCase(c)}`, async ({ skip }) => {
+      skip(!context.gpu.traits.isSoftware);
+      for (const { call, data } of [forward(c), backward(c)])
+        await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data, only: ["software"] });
     });
   }
 });

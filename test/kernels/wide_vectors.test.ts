@@ -19,7 +19,7 @@ describe.runIf(process.env["QDORA_SOFTWARE_GPU"] === "1")("vectors of 512 bits",
     expect(context.gpu.traits.matrixShapes).toEqual([]);
   });
 
-  for (const c of products.CASES.filter(({ software }) => software)) {
+  for (const c of [...products.CASES.filter(({ software }) => software), ...products.LARGE]) {
     it(`give the products of the twins: ${products.describeCase(c)}`, async () => {
       // As in product.test.ts.
       for (const { call, data } of [products.forward(c), products.backward(c)])
