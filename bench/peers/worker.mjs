@@ -11,8 +11,8 @@ const prepared = new Map();
 const methods = {
   async open() {
     peer = await open(packages);
-    const { adapter, versions } = peer;
-    return { adapter, versions };
+    const { adapter, bits, versions } = peer;
+    return { adapter, bits, versions };
   },
   problem(tokens, shape) {
     problem = makeProblem(tokens, shape);
