@@ -6,4 +6,4 @@ QDORA_SMOLLM2=$(sh scripts/real-model.sh)
 export QDORA_SMOLLM2
 sh scripts/install.sh
 npm run --silent build
-sh scripts/run-vitest.sh --config vitest.real.config.ts "$@"
+sh scripts/with-gpu.sh --wide sh scripts/run-vitest.sh --config vitest.real.config.ts "$@"
