@@ -1,6 +1,7 @@
 // g_j = m_j / c_j in scales (a bias there stays), with c_j^2 = ||W_j||^2 + 2 s B_j (A Wt)_j + s^2 B_j (A At) B_jt, the row norm of W + s B A;
 // for COUNT modules that lie in the same buffers, one after the other. Bit m of BIAS: scales of module m have (g, bias).
-// One lane per row; each module starts a workgroup. RANK: of all modules, where it is small and the same, which unrolls the loops. Any adapter; once per update.
+// One lane per row; each module starts a workgroup. RANK: of all modules, where it is small and the same, which unrolls the loops.
+// Any adapter; once per update.
 const LANES = #{LANES}u;
 struct Sizes {
 #for m in 0..COUNT

@@ -69,11 +69,7 @@ struct Sizes {
 
 // One element of the result, with everything that comes after the sums.
 fn finish(t: u32, j: u32, sum: f32) {
-#if SCALE_BIAS
   store(t, j, scaled(sum, column_scale(j)));
-#else
-  store(t, j, sum);
-#endif
 }
 
 fn store(t: u32, j: u32, product: f32) {
@@ -87,25 +83,27 @@ fn store(t: u32, j: u32, product: f32) {
 #endif
   y[at] = value;
 }
-#if SCALE_BIAS
 
 // g and bias of a column.
 fn column_scale(j: u32) -> vec2f {
-#if SCALE_ONLY
+#if SCALE_BIAS && SCALE_ONLY
   return vec2f(scale_bias[j], 0.0);
-#else
+#elif SCALE_BIAS
   return scale_bias[j];
+#else
+  return vec2f(1.0, 0.0);
 #endif
 }
 
 fn scaled(sum: f32, scale: vec2f) -> f32 {
-#if SCALE_ONLY
+#if SCALE_BIAS && SCALE_ONLY
   return scale.x * sum;
-#else
+#elif SCALE_BIAS
   return scale.x * sum + scale.y;
+#else
+  return sum;
 #endif
 }
-#endif
 #if NF4
 
 // absmax of a block.

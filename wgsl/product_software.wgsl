@@ -99,16 +99,10 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for c in 0..COLS
   let column#{c} = first + sid + #{c * SPREAD}u;
   if (column#{c} < sizes.M) {
-#if SCALE_BIAS
     let scale#{c} = column_scale(column#{c});
-#endif
 #for r in 0..ROWS
     if (tile_row + #{r}u < sizes.N) {
-#if SCALE_BIAS
       store(tile_row + #{r}u, column#{c}, scaled(sum#{r}_#{c}, scale#{c}));
-#else
-      store(tile_row + #{r}u, column#{c}, sum#{r}_#{c});
-#endif
     }
 #endfor
   }

@@ -120,6 +120,9 @@ function rowChoices(N: number, most: number): number[] {
   return [...new Set([0, 1, 2].map((more) => Math.ceil(N / (fewestTiles + more) / 4) * 4))];
 }
 
+const weightsOf = (call: Call): { readonly shared: number; readonly own: number } =>
+  WEIGHTS[isBackward(call) ? "backward" : "forward"][formatOf(call)];
+
 /** A word of codes or a vector of packed values holds eight terms of a row of W, a vec4 four. */
 const unrollOf = (call: Call): number => (isBackward(call) || formatOf(call) === "f32" ? 4 : 8);
 
@@ -132,7 +135,7 @@ function* shapes(call: Call, traits: AdapterTraits, N: number): Generator<Softwa
   const lanes = (hasNeighbours(call) ? NEIGHBOUR_LANES : LANES).filter(
     (n) => n % traits.subgroupMaxSize === 0 && n <= traits.maxWorkgroupInvocations,
   );
-  const { shared, own } = WEIGHTS[isBackward(call) ? "backward" : "forward"][formatOf(call)];
+  const { shared, own } = weightsOf(call);
   const weight = loadsOwn(traits) ? Math.min(own, MOST_OWN_CODE) : shared;
   for (const COLS of columns) {
     for (const ROWS of rowChoices(
@@ -155,7 +158,7 @@ function* shapes(call: Call, traits: AdapterTraits, N: number): Generator<Softwa
  */
 function work(call: Call, traits: AdapterTraits, N: number, shape: SoftwareShape): number {
   const { LANES: lanes, COLS, ROWS, UNROLL } = shape;
-  const { shared, own } = WEIGHTS[isBackward(call) ? "backward" : "forward"][formatOf(call)];
+  const { shared, own } = weightsOf(call);
   const weight = (loadsOwn(traits) ? own : shared) * distance(call, traits, shape);
   const perColumn =
     ((TOKEN + (TERM + SUM / UNROLL) * COLS) * ROWS) / COLS +
