@@ -15,7 +15,7 @@ enable subgroup_size_control;
 #include "attention_matrix.wgsl"
 const LAG = 4.0;
 const WEIGHT = 1024.0;
-var<workgroup> is_behind: atomic<u32>; // whether a row's reference moved
+var<workgroup> is_behind: array<atomic<u32>, 4>; // [0]: whether a row's reference moved
 
 fn put0(at: u32, value: f32) {
   o[at] = value;
@@ -51,7 +51,7 @@ fn main(
     let j0 = lowest + (tile - 1u) * COLUMNS;
     workgroupBarrier();
     if (lane == 0u) {
-      atomicStore(&is_behind, 0u);
+      atomicStore(&is_behind[0], 0u);
     }
     {
       let field = k_field;
@@ -73,7 +73,7 @@ fn main(
     var shrink = 1.0;
     if (next > reference + LAG) {
       if (reference > MASKED) {
-        atomicStore(&is_behind, 1u);
+        atomicStore(&is_behind[0], 1u);
       }
       shrink = exp(max(reference - next, -80.0));
       reference = next;
@@ -93,7 +93,7 @@ fn main(
 #let TURNED = 1
 #include "attention_matrix_stage.wgsl"
     }
-    if (workgroupUniformLoad(&is_behind) != 0u) {
+    if (workgroupUniformLoad(&is_behind[0]) != 0u) {
 #for m in 0..TM
 #for n in 0..TO
       subgroupMatrixStore<row_major>(&scores0, subgroup * #{MATRIX_M * MATRIX_N}u, sum0_#{m}_#{n}, #{MATRIX_N}u);

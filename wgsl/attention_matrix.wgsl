@@ -3,7 +3,8 @@
 // of the scores and TM x TO of every result. All operands are converted while they are staged, the terms of a product side by side.
 // Powers of two keep operands within f16: an own row's largest value comes near 2^14, and so does the largest of all the others that the
 // workgroup reads, which is found in a first pass; values below 2^-28 of that one lose bits. A row of lanes (PARTS of them) has a row of
-// scores. Loops over a head end at numbers that compilers do not know, which keeps them loops; those that count down are known to end.
+// scores. All workgroup variables take multiples of 16 bytes: matrix loads want such addresses, and nothing else places what follows.
+// Loops over a head end at numbers that compilers do not know, which keeps them loops; those that count down are known to end.
 // With FEW, sums start and are taken up again as results of products: Intel's compiler keeps such sums in place. It computes an address
 // once and keeps it, too: with LATE, and by strides of their own, products that follow each other have addresses that it takes for others.
 #let SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N

@@ -1,6 +1,7 @@
 // Products through subgroup matrices: y = x op(W) + p op(B), f16 inputs, f32 sums. A tile of ROWS x COLUMNS results per workgroup;
 // each of SUBGROUPS_M x SUBGROUPS_N subgroups holds TM x TN result matrices. Both operands are converted while they are staged into
-// workgroup memory, terms side by side (the layout that every vendor's matrix loads want), DEPTH terms at a time.
+// workgroup memory, terms side by side (the layout that every vendor's matrix loads want), DEPTH terms at a time. Matrix loads want
+// addresses at multiples of 16 bytes, which nothing but the sizes of the variables before a tile gives: all are multiples of that.
 // A row of x is scaled by a power of two that brings its largest value near 2^14, found in a first pass over the row: no value
 // overflows, and only those below 2^-28 of the row's largest lose bits. B has such a scale per column tile, and p the opposite one.
 // Weights must lie within f16's range. With X_TERMS and W_TERMS of 2 a value is the sum of two f16, its first 11 bits and what they
@@ -36,7 +37,7 @@ var<workgroup> row_max: array<atomic<u32>, ROWS>; // bits of the largest magnitu
 var<workgroup> row_scale: array<f32, ROWS>; // powers of two
 var<workgroup> results: array<f32, #{SUBGROUPS * MATRIX_M * MATRIX_N}>; // one matrix per subgroup
 #if LOWRANK
-var<workgroup> b_max: atomic<u32>; // bits of the largest magnitude of the column tile of B
+var<workgroup> b_max: array<atomic<u32>, 4>; // [0]: bits of the largest magnitude of the column tile of B
 #endif
 #if NF4
 #include "nf4_levels.wgsl"
@@ -67,12 +68,12 @@ fn main(
 #endfor
 #if LOWRANK
   if (lane == 0u) {
-    atomicStore(&b_max, 0u);
+    atomicStore(&b_max[0], 0u);
   }
   workgroupBarrier();
   find_b_max(lane, column0);
   workgroupBarrier();
-  let b_field = scale_field(atomicLoad(&b_max), 1u);
+  let b_field = scale_field(atomicLoad(&b_max[0]), 1u);
 #else
   workgroupBarrier();
   let b_field = 127u;

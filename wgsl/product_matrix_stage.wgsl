@@ -169,7 +169,7 @@ fn find_b_max(lane: u32, column0: u32) {
     most = max(most, largest(terms(r, load_b(min(column0 + i / quads, sizes.M - 1u), r, sizes.rank))));
   }
 #endif
-  atomicMax(&b_max, bitcast<u32>(most));
+  atomicMax(&b_max[0], bitcast<u32>(most));
 }
 
 fn stage_b(lane: u32, column0: u32, r0: u32, scale: f32) {

@@ -115,7 +115,7 @@ function workgroupBytes(
   const operands = (owns * rows + COLUMNS) * chunks * row;
   // With FEW, rows of the second kind of scores have another stride.
   const scores = 4 * rows * (owns * (COLUMNS + SCORE_PAD) + (owns - 1) * FEW * SCORE_PAD);
-  return operands + scores + results * rows * row + 4 * rows + 16 + 8 * COLUMNS + 4;
+  return operands + scores + results * rows * row + 4 * rows + 16 + 8 * COLUMNS + 16;
 }
 
 /** The defines of a tile, or nothing where the adapter has no matrices of which one fits. */

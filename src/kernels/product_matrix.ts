@@ -145,7 +145,7 @@ export function matrixTile(
   const passes = (rows * DEPTH) / (4 * build.lanes);
   const bytes =
     2 * (X_TERMS * rows + W_TERMS * columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
-    4 * (2 * rows + 1 + 16 + subgroups * matrix.M * matrix.N);
+    4 * (2 * rows + 4 + 16 + subgroups * matrix.M * matrix.N);
   const staged = (columns * DEPTH) / 8 / build.lanes;
   const isWhole = columns % build.lanes === 0 || build.lanes % columns === 0;
   if (bytes > traits.maxWorkgroupBytes || !isWhole || ![passes, staged].every(Number.isInteger))

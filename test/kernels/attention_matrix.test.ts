@@ -5,7 +5,7 @@ import { expandWgsl } from "../../src/gpu/wgsl.js";
 import type { Call, Defines, Variant } from "../../src/program/kernel.js";
 import { CACHED, CASES, describeCase, inputs, runTwins, uploaded, type Case } from "./attention_calls.js";
 import { compareWithTwin, useGpu } from "./harness.js";
-import { VENDORS } from "./matrix_vendors.js";
+import { misplacing, VENDORS } from "./matrix_vendors.js";
 
 const context = useGpu();
 
@@ -175,6 +175,7 @@ describe("attention on matrices without a driver", () => {
           if (!variant.accepts(call, traits)) continue;
           shaders++;
           const code = expandWgsl(variant.file, variant.defines(call, traits));
+          expect(misplacing(code), describeCase(c)).toEqual([]);
           const module = nothing.device.createShaderModule({ code });
           const { messages } = await module.getCompilationInfo();
           expect(messages.filter((m) => m.type === "error").map((m) => m.message)).toEqual([]);

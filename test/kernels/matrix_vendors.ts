@@ -38,3 +38,28 @@ export const VENDORS: Readonly<Record<string, AdapterTraits>> = Object.fromEntri
     },
   ]),
 );
+
+const BYTES: Readonly<Record<string, number>> = {
+  f16: 2,
+  f32: 4,
+  u32: 4,
+  "atomic<u32>": 4,
+  vec2f: 8,
+  vec4f: 16,
+};
+
+/**
+ * The workgroup variables that move those behind them off multiples of 16 bytes. Matrix loads want such addresses (Vulkan's rule for
+ * OpCooperativeMatrixLoadKHR); NVIDIA's driver packs variables as they come and reads elsewhere without a word.
+ */
+export function misplacing(code: string): readonly string[] {
+  const constants = new Map([...code.matchAll(/^const (\w+) = (\d+)u;/gm)].map(([, n, v]) => [n, Number(v)]));
+  const bytes = (type: string): number => {
+    const array = /^array<(.+), (\w+)>$/.exec(type);
+    if (!array) return BYTES[type] ?? NaN;
+    const [, element, count] = array as unknown as [string, string, string];
+    return bytes(element) * (constants.get(count) ?? Number(count));
+  };
+  const variables = [...code.matchAll(/^var<workgroup> (\w+): (.+?);/gm)];
+  return variables.filter(([, , type]) => bytes(type as string) % 16 !== 0).map(([, name]) => name as string);
+}

@@ -5,7 +5,7 @@ import { expandWgsl } from "../../src/gpu/wgsl.js";
 import { matrixVariant, smallMatrixVariant } from "../../src/kernels/product_matrix.js";
 import { option, type Call, type Defines, type Variant } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, runTwin, runVariants, useGpu } from "./harness.js";
-import { VENDORS } from "./matrix_vendors.js";
+import { misplacing, VENDORS } from "./matrix_vendors.js";
 import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
 
 const context = useGpu();
@@ -197,9 +197,9 @@ describe("matrix products without a driver", () => {
           const hasSmall = smallMatrixVariant.accepts(call, traits);
           expect(hasSmall, describeCase(c)).toBe(isChosen && traits.vendor !== "intel");
           for (const variant of hasSmall ? [matrixVariant, smallMatrixVariant] : [matrixVariant]) {
-            const module = nothing.device.createShaderModule({
-              code: expandWgsl(variant.file, variant.defines(call, traits)),
-            });
+            const code = expandWgsl(variant.file, variant.defines(call, traits));
+            expect(misplacing(code), describeCase(c)).toEqual([]);
+            const module = nothing.device.createShaderModule({ code });
             const { messages } = await module.getCompilationInfo();
             expect(messages.filter((m) => m.type === "error").map((m) => m.message)).toEqual([]);
           }
