@@ -24,15 +24,17 @@ const ROWS = #{ROWS}u;
 const COLUMNS = #{COLUMNS}u;
 const DEPTH = #{DEPTH}u;
 #let SLICES = DEPTH / MATRIX_K
-const STRIDE = #{MATRIX_K + PAD}u; // of a row of a matrix in a tile, padded against bank conflicts
+#let ROW_TERMS = AHEAD ? DEPTH : MATRIX_K
+#let LAYERS = DEPTH / ROW_TERMS
+const STRIDE = #{ROW_TERMS + PAD}u; // of a row of a tile, padded against bank conflicts
 #let X_PART = TM * MATRIX_M
 #let W_PART = TN * MATRIX_N
 #include "product_bindings.wgsl"
 #include "product_rows.wgsl"
-// [X_TERMS * SLICES, SUBGROUPS_M, TM * MATRIX_M, STRIDE]. The two outer indices stand outside of what a matrix load sees: its offset is
+// [X_TERMS * LAYERS, SUBGROUPS_M, TM * MATRIX_M, STRIDE]. The two outer indices stand outside of what a matrix load sees: its offset is
 // a constant then, and bounds checks of matrix loads fall away.
-var<workgroup> x_tile: array<array<array<f16, #{X_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_M}>, #{X_TERMS * SLICES}>;
-var<workgroup> w_tile: array<array<array<f16, #{W_PART * (MATRIX_K + PAD)}>, #{SUBGROUPS_N}>, #{W_TERMS * SLICES}>;
+var<workgroup> x_tile: array<array<array<f16, #{X_PART * (ROW_TERMS + PAD)}>, #{SUBGROUPS_M}>, #{X_TERMS * LAYERS}>;
+var<workgroup> w_tile: array<array<array<f16, #{W_PART * (ROW_TERMS + PAD)}>, #{SUBGROUPS_N}>, #{W_TERMS * LAYERS}>;
 var<workgroup> row_max: array<atomic<u32>, ROWS>; // bits of the largest magnitude of a row
 var<workgroup> row_scale: array<f32, ROWS>; // powers of two
 var<workgroup> results: array<f32, #{SUBGROUPS * MATRIX_M * MATRIX_N}>; // one matrix per subgroup
@@ -45,6 +47,10 @@ var<workgroup> levels: array<f32, 16>;
 #endif
 #include "product_load_eight.wgsl"
 #include "product_matrix_stage.wgsl"
+#let FETCH = AHEAD && NF4 && ALIGNED && BLOCK % DEPTH == 0
+#if FETCH
+#include "product_matrix_fetch.wgsl"
+#endif
 
 #if SUBGROUP_SIZE
 @subgroup_size(#{SUBGROUP_SIZE})
@@ -60,6 +66,13 @@ fn main(
   if (lane < 16u) {
     levels[lane] = NF4_LEVELS[lane];
   }
+#endif
+#if FETCH && DOUBLE
+#for s in 0..Math.ceil(256 / LANES)
+  if (lane + #{s * LANES}u < 256u) {
+    scale_map[lane + #{s * LANES}u] = bitcast<f32>(absmax[lane + #{s * LANES}u]);
+  }
+#endfor
 #endif
 #for s in 0..Math.ceil(ROWS / LANES)
   if (lane + #{s * LANES}u < ROWS) {
@@ -87,7 +100,7 @@ fn main(
 #endfor
 #if BATCH * STEP == ROWS
 #for i in 0..BATCH
-  let own#{i} = lane / #{DEPTH / 4}u + #{i * STEP}u;
+  let own#{i} = own_row(lane) + #{i * STEP}u;
   let start#{i} = x_start(row0 + own#{i});
 #if LOWRANK
   let low_start#{i} = p_start(row0 + own#{i});
@@ -113,6 +126,9 @@ fn main(
 #else
   let low = 0u;
 #endif
+#if AHEAD
+#include "product_matrix_ahead.wgsl"
+#else
   for (var at = 0u; at < low + sizes.K; at += DEPTH) {
     workgroupBarrier();
     let row_end = min(row0 + ROWS, sizes.N); // rows past N are not staged
@@ -122,14 +138,14 @@ fn main(
       let inverse = power_of_two(254u - b_field);
 #if BATCH * STEP == ROWS
 #for i in 0..BATCH
-      store_x(own#{i}, k, load_p_from(low_start#{i}, at + k) * (inverse * scale#{i}));
+      store_x(lane, own#{i}, k, load_p_from(low_start#{i}, at + k) * (inverse * scale#{i}));
 #endfor
 #else
       for (var r = row0; r < row_end; r += #{BATCH * STEP}u) {
 #for i in 0..BATCH
         {
-          let row = r - row0 + lane / #{DEPTH / 4}u + #{i * STEP}u;
-          store_x(row, k, load_p(row0 + row, at + k) * (inverse * row_scale[row]));
+          let row = r - row0 + own_row(lane) + #{i * STEP}u;
+          store_x(lane, row, k, load_p(row0 + row, at + k) * (inverse * row_scale[row]));
         }
 #endfor
       }
@@ -140,14 +156,14 @@ fn main(
     {
 #if BATCH * STEP == ROWS
 #for i in 0..BATCH
-      store_x(own#{i}, k, load_x_from(start#{i}, at - low + k) * scale#{i});
+      store_x(lane, own#{i}, k, load_x_from(start#{i}, at - low + k) * scale#{i});
 #endfor
 #else
       for (var r = row0; r < row_end; r += #{BATCH * STEP}u) {
 #for i in 0..BATCH
         {
-          let row = r - row0 + lane / #{DEPTH / 4}u + #{i * STEP}u;
-          store_x(row, k, load_x(row0 + row, at - low + k) * row_scale[row]);
+          let row = r - row0 + own_row(lane) + #{i * STEP}u;
+          store_x(lane, row, k, load_x(row0 + row, at - low + k) * row_scale[row]);
         }
 #endfor
       }
@@ -156,23 +172,9 @@ fn main(
     }
     workgroupBarrier();
     let terms = min(DEPTH, select(low + sizes.K, sizes.rank, at < low) - at);
-    for (var round = (terms + DEPTH - 1u) / DEPTH; round > 0u; round--) {
-#let STEPS = CHAIN
-#for c in 0..(SLICES - PEELED) / CHAIN
-      {
-      const step = #{c * CHAIN}u;
-#include "product_matrix_step.wgsl"
-      }
-#endfor
-    }
-#let STEPS = 1
-#for c in 0..PEELED
-    {
-      const step = #{SLICES - PEELED + c}u;
-#include "product_matrix_step.wgsl"
-    }
-#endfor
+#include "product_matrix_rounds.wgsl"
   }
+#endif
   // Epilogue: a matrix at a time; a lane has one column of it and ROWS_EACH rows.
   let tile_row = subgroup_m * #{X_PART}u + subgroup_lane / #{ROW_LANES}u * #{ROWS_EACH}u;
   let column = column0 + subgroup_n * #{W_PART}u + subgroup_lane % #{ROW_LANES}u;

@@ -15,9 +15,20 @@ fn largest(v: vec4f) -> f32 {
   return max(max(magnitude.x, magnitude.y), max(magnitude.z, magnitude.w));
 }
 
+// Which row of STEP a lane has: DEPTH / 4 lanes have one side by side. Rows of 20 words lie so in banks that with even ones first, four
+// of them meet in none (of 12 words, eight).
+fn own_row(lane: u32) -> u32 {
+#if AHEAD && DEPTH == 32
+  let row = lane / #{DEPTH / 4}u;
+  return (row & #{~7 >>> 0}u) + (row & 3u) * 2u + ((row >> 2u) & 1u);
+#else
+  return lane / #{DEPTH / 4}u;
+#endif
+}
+
 // DEPTH / 4 lanes read a row side by side; each has ROWS / STEP rows.
 fn find_row_max(lane: u32, row0: u32, b_field: u32) {
-  let row = lane / #{DEPTH / 4}u;
+  let row = own_row(lane);
 #for s in 0..ROWS / STEP
   var largest#{s} = 0.0;
 #endfor
@@ -29,9 +40,20 @@ fn find_row_max(lane: u32, row0: u32, b_field: u32) {
 #endfor
   }
 #endif
-  for (var k = lane % #{DEPTH / 4}u * 4u; k < sizes.K; k += DEPTH) {
+#let FLIGHT = AHEAD ? Math.max(1, Math.floor(16 * STEP / ROWS)) : 1
 #for s in 0..ROWS / STEP
-    largest#{s} = max(largest#{s}, largest(load_x(row0 + row + #{s * STEP}u, k)));
+  let start#{s} = x_start(row0 + row + #{s * STEP}u);
+#endfor
+  for (var k = lane % #{DEPTH / 4}u * 4u; k < sizes.K; k += #{FLIGHT * DEPTH}u) {
+#for s in 0..ROWS / STEP
+#for f in 0..FLIGHT
+    let x#{s}_#{f} = load_x_from(start#{s}, k + #{f * DEPTH}u);
+#endfor
+#endfor
+#for s in 0..ROWS / STEP
+#for f in 0..FLIGHT
+    largest#{s} = max(largest#{s}, largest(x#{s}_#{f}));
+#endfor
 #endfor
   }
 #for s in 0..ROWS / STEP
@@ -47,21 +69,28 @@ fn first_bits(v: vec4f) -> vec4f {
 }
 #endif
 
-fn store_x(row: u32, k: u32, v: vec4f) {
-  let at = row % #{X_PART}u * STRIDE + k % #{MATRIX_K}u;
-  let slice = k / #{MATRIX_K}u;
+// Four terms of a row. Every other row starts with the second pair: then even and odd banks are written at a time.
+fn store_x(lane: u32, row: u32, k: u32, v: vec4f) {
+  let at = row % #{X_PART}u * STRIDE + k % #{ROW_TERMS}u;
+#if AHEAD
+  let turned = lane / #{DEPTH / 4}u % 2u * 2u;
+  let terms = select(v, v.zwxy, turned != 0u);
+#else
+  const turned = 0u;
+  let terms = v;
+#endif
 #if X_TERMS == 2
-  let first = first_bits(v);
+  let first = first_bits(terms);
   let half = vec4<f16>(first);
-  let rest = vec4<f16>(v - first);
+  let rest = vec4<f16>(terms - first);
 #for i in 0..4
-  x_tile[#{SLICES}u + slice][row / #{X_PART}u][at + #{i}u] = rest[#{i}];
+  x_tile[#{LAYERS}u + k / #{ROW_TERMS}u][row / #{X_PART}u][at + (#{i}u ^ turned)] = rest[#{i}];
 #endfor
 #else
-  let half = vec4<f16>(v);
+  let half = vec4<f16>(terms);
 #endif
 #for i in 0..4
-  x_tile[slice][row / #{X_PART}u][at + #{i}u] = half[#{i}];
+  x_tile[k / #{ROW_TERMS}u][row / #{X_PART}u][at + (#{i}u ^ turned)] = half[#{i}];
 #endfor
 }
 #if BACKWARD
@@ -71,10 +100,10 @@ fn store_x(row: u32, k: u32, v: vec4f) {
 
 // TERMS terms of eight columns, turned so that a column's terms lie side by side.
 fn store_w(column: u32, k: u32, columns: array<mat2x4f, #{TERMS}>) {
-  let at = column % #{W_PART}u * STRIDE + k % #{MATRIX_K}u;
+  let at = column % #{W_PART}u * STRIDE + k % #{ROW_TERMS}u;
 #for i in 0..8
 #for t in 0..TERMS
-  w_tile[k / #{MATRIX_K}u][column / #{W_PART}u][at + #{i}u * STRIDE + #{t}u] = f16(columns[#{t}][#{i >> 2}][#{i & 3}]);
+  w_tile[k / #{ROW_TERMS}u][column / #{W_PART}u][at + #{i}u * STRIDE + #{t}u] = f16(columns[#{t}][#{i >> 2}][#{i & 3}]);
 #endfor
 #endfor
 }
@@ -97,25 +126,46 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 #let ROUNDS = Math.max(1, COLUMNS / LANES)
 #let EACH = DEPTH / 8 / PARTS
 
-// Eight terms of a column.
-fn store_w(column: u32, k: u32, v: mat2x4f) {
-  let at = column % #{W_PART}u * STRIDE + k % #{MATRIX_K}u;
-  let slice = k / #{MATRIX_K}u;
-#for h in 0..2
-  {
-#if W_TERMS == 2
-    let first = first_bits(v[#{h}]);
-    let half = vec4<f16>(first);
-    let rest = vec4<f16>(v[#{h}] - first);
-#for i in 0..4
-    w_tile[#{SLICES}u + slice][column / #{W_PART}u][at + #{4 * h + i}u] = rest[#{i}];
-#endfor
+// With which of four pairs of terms a lane starts: another one than lanes whose columns lie in the same banks.
+fn first_pair(lane: u32) -> u32 {
+#if AHEAD
+  return lane / #{8 * PARTS}u % #{Math.max(1, 4 / PARTS)}u * #{PARTS}u + lane % #{PARTS}u;
 #else
-    let half = vec4<f16>(v[#{h}]);
+  return 0u;
 #endif
-#for i in 0..4
-    w_tile[slice][column / #{W_PART}u][at + #{4 * h + i}u] = half[#{i}];
-#endfor
+}
+
+// The pairs of eight terms, from first_pair on.
+fn turned_pairs(lane: u32, v: mat2x4f) -> mat4x2f {
+#if AHEAD
+  let one = (first_pair(lane) & 1u) != 0u;
+  let two = (first_pair(lane) & 2u) != 0u;
+  let p = mat4x2f(select(v[0].xy, v[0].zw, one), select(v[0].zw, v[1].xy, one), select(v[1].xy, v[1].zw, one), select(v[1].zw, v[0].xy, one));
+  return mat4x2f(select(p[0], p[2], two), select(p[1], p[3], two), select(p[2], p[0], two), select(p[3], p[1], two));
+#else
+  return mat4x2f(v[0].xy, v[0].zw, v[1].xy, v[1].zw);
+#endif
+}
+
+// Eight terms of a column as turned_pairs gives them.
+fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f) {
+  let at = column % #{W_PART}u * STRIDE + k % #{ROW_TERMS}u;
+  let layer = k / #{ROW_TERMS}u;
+  let start = first_pair(lane);
+#for p in 0..4
+  {
+    let place = at + (#{p}u + start) % 4u * 2u;
+#if W_TERMS == 2
+    let first = first_bits(vec4f(pairs[#{p}], 0.0, 0.0)).xy;
+    let half = vec2<f16>(first);
+    let rest = vec2<f16>(pairs[#{p}] - first);
+    w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place] = rest.x;
+    w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place + 1u] = rest.y;
+#else
+    let half = vec2<f16>(pairs[#{p}]);
+#endif
+    w_tile[layer][column / #{W_PART}u][place] = half.x;
+    w_tile[layer][column / #{W_PART}u][place + 1u] = half.y;
   }
 #endfor
 }
@@ -129,11 +179,11 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 #if ALIGNED && BLOCK % DEPTH == 0
     let scale = block_scale((row * sizes.K + k0 + k) / #{BLOCK}u);
 #for e in 0..EACH
-    store_w(column, k + #{8 * e}u, scale * decode_eight(load_codes(row, k0 + k + #{8 * e}u, sizes.K)));
+    store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, scale * decode_eight(load_codes(row, k0 + k + #{8 * e}u, sizes.K))));
 #endfor
 #else
 #for e in 0..EACH
-    store_w(column, k + #{8 * e}u, load_eight(row, k0 + k + #{8 * e}u, sizes.K));
+    store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, load_eight(row, k0 + k + #{8 * e}u, sizes.K)));
 #endfor
 #endif
   }
@@ -196,7 +246,7 @@ fn stage_b(lane: u32, column0: u32, r0: u32, scale: f32) {
 #for e in 0..EACH
     {
       let r = r0 + k + #{8 * e}u;
-      store_w(column, k + #{8 * e}u, mat2x4f(terms(r, load_b(row, r, sizes.rank)), terms(r + 4u, load_b(row, r + 4u, sizes.rank))) * scale);
+      store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, mat2x4f(terms(r, load_b(row, r, sizes.rank)), terms(r + 4u, load_b(row, r + 4u, sizes.rank))) * scale));
     }
 #endfor
   }

@@ -6,6 +6,7 @@
 import { size, type Access, type Call, type Cost, type Defines, type Kernel } from "../program/kernel.js";
 import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
 import { matrixVariant, smallMatrixVariant } from "./product_matrix.js";
+import { slicesVariant } from "./product_slices.js";
 import { softwareVariant } from "./product_software.js";
 import { smallTileVariant, tileVariant } from "./product_tile.js";
 import { productTwin } from "./product_twin.js";
@@ -29,7 +30,7 @@ function productKernel(name: string, yAccess: Access): Kernel {
       y: yAccess,
     },
     variants: name.endsWith("_forward")
-      ? [softwareVariant, vectorVariant, matrixVariant, tileVariant, ...SMALL]
+      ? [softwareVariant, vectorVariant, slicesVariant, matrixVariant, tileVariant, ...SMALL]
       : [softwareVariant, matrixVariant, tileVariant, ...SMALL],
     twin: productTwin,
     cost: productCost,

@@ -25,26 +25,28 @@ interface Build {
   /** Result matrices of a subgroup, one below the other and side by side. */
   readonly TM: number;
   readonly TN: number;
-  /** Terms of a tile; and where values are sums of two f16, which take twice the room. */
+  /** Terms of a tile. */
   readonly DEPTH: number;
-  readonly SPLIT_DEPTH: number;
-  /** Rows of x that are on their way at a time. */
-  readonly BATCH: number;
+  /** What is different where values are sums of two f16, which take twice the room. */
+  readonly split: Partial<Build>;
   /** Backward: the most terms of a column of W that a lane turns at a time. */
   readonly TERMS: number;
   /** The most left matrices of one row that are held at a time. */
   readonly CHAIN: number;
   /** Steps of a tile that follow its loop. */
   readonly PEELED: 0 | 1;
+  /** Whether registers are many: the next tile is loaded while this one is multiplied, and lanes store where no other lane's bank is. */
+  readonly AHEAD: 0 | 1;
 }
 
 const COMMON = {
   subgroup: "smallest",
   side: "square",
-  SPLIT_DEPTH: 16,
-  TERMS: 4,
+  split: { DEPTH: 16 },
+  TERMS: 1,
   CHAIN: 1,
   PEELED: 0,
+  AHEAD: 1,
 } as const;
 
 /**
@@ -55,32 +57,37 @@ const INTEL = {
   ...COMMON,
   side: 1,
   DEPTH: 64,
-  SPLIT_DEPTH: 32,
-  BATCH: 1,
+  split: { DEPTH: 32 },
   TERMS: 2,
   CHAIN: 3,
   PEELED: 1,
+  AHEAD: 0,
 } as const;
 
-/** What compiled best (npm run bench:gpus). A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers. */
+/**
+ * What compiled best (npm run bench:gpus), and for NVIDIA what an H100 measured fastest: many subgroups of few registers, since what
+ * takes time there is staging. A subgroup of 32 lanes or more holds 4 x 4 matrices of 16 x 16 in 128 registers.
+ */
 const BUILDS = {
   arc: { ...INTEL, lanes: 96, TM: 1, TN: 6 },
   xe2: { ...INTEL, lanes: 128, TM: 2, TN: 2 },
-  amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32, BATCH: 4 },
-  narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
+  amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32 },
+  nvidia: { ...COMMON, lanes: 512, TM: 2, TN: 2, DEPTH: 32, split: { lanes: 256 } },
+  wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32 },
+  narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16 },
 } as const satisfies Record<string, Build>;
 
-/** The same with a quarter of the results, for few workgroups. Intel's have no more than those. */
+/** The same with a quarter of the results (on NVIDIA half), for few workgroups. Intel's have no more than those. */
 const SMALL_BUILDS: Partial<Record<keyof typeof BUILDS, Build>> = {
   amd: { ...BUILDS.amd, TM: 2, TN: 2 },
+  nvidia: { ...BUILDS.nvidia, lanes: 256, DEPTH: 64, split: { lanes: 128, DEPTH: 16 } },
   wide: { ...BUILDS.wide, TM: 2, TN: 2 },
   narrow: { ...BUILDS.narrow, lanes: 32 },
 };
 
 function kindOf(traits: AdapterTraits): keyof typeof BUILDS {
   if (traits.vendor === "intel") return traits.subgroupMinSize < 16 ? "arc" : "xe2";
-  if (traits.vendor === "amd") return "amd";
+  if (traits.vendor === "amd" || traits.vendor === "nvidia") return traits.vendor;
   return traits.vendor === "apple" || traits.subgroupMinSize >= 32 ? "wide" : "narrow";
 }
 
@@ -118,14 +125,15 @@ export function matrixTile(
   traits: AdapterTraits,
   buildFor: BuildFor = largeBuild,
 ): Defines | undefined {
-  const build = buildFor(traits);
-  if (!build) return undefined;
+  const plain = buildFor(traits);
+  if (!plain) return undefined;
+  const isSplit = option(call, "SPLIT") === 1;
+  const build = isSplit ? { ...plain, ...plain.split } : plain;
   const lanes = matrixSubgroup(build.subgroup, traits);
   if (lanes === 0 || build.lanes % lanes !== 0 || build.lanes > traits.maxWorkgroupInvocations)
     return undefined;
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
-  const isSplit = option(call, "SPLIT") === 1;
-  const DEPTH = isSplit ? build.SPLIT_DEPTH : build.DEPTH;
+  const { DEPTH } = build;
   const X_TERMS = isSplit ? 2 : 1;
   // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing); B is in the tiles of W.
   const isHeld = option(call, "BF16") + option(call, "F16") > 0 && option(call, "LOWRANK") === 0;
@@ -143,9 +151,12 @@ export function matrixTile(
   const TM = Math.max(least, Math.min(build.TM, 2 ** Math.ceil(Math.log2(Math.max(2, needed)))));
   const [rows, columns] = [SUBGROUPS_M * TM * matrix.M, SUBGROUPS_N * TN * matrix.N];
   const passes = (rows * DEPTH) / (4 * build.lanes);
+  // Of a row of a tile.
+  const row = build.AHEAD ? DEPTH + PAD : (DEPTH / matrix.K) * (matrix.K + PAD);
+  const scaleMap = build.AHEAD && option(call, "DOUBLE") === 1 ? 256 : 0;
   const bytes =
-    2 * (X_TERMS * rows + W_TERMS * columns) * (DEPTH / matrix.K) * (matrix.K + PAD) +
-    4 * (2 * rows + 4 + 16 + subgroups * matrix.M * matrix.N);
+    2 * (X_TERMS * rows + W_TERMS * columns) * row +
+    4 * (2 * rows + 4 + 16 + scaleMap + subgroups * matrix.M * matrix.N);
   const staged = (columns * DEPTH) / 8 / build.lanes;
   const isWhole = columns % build.lanes === 0 || build.lanes % columns === 0;
   if (bytes > traits.maxWorkgroupBytes || !isWhole || ![passes, staged].every(Number.isInteger))
@@ -165,10 +176,11 @@ export function matrixTile(
     X_TERMS,
     W_TERMS,
     PAD,
-    BATCH: Math.min(build.BATCH, passes),
+    BATCH: build.AHEAD ? passes : 1,
     TERMS: Math.min(build.TERMS, staged),
     CHAIN: steps % build.CHAIN === 0 ? build.CHAIN : 1,
     PEELED: build.PEELED,
+    AHEAD: build.AHEAD,
   };
 }
 

@@ -12,6 +12,7 @@ import { size, type Call, type Program, type Variant } from "./kernel.js";
 import { placeOf, READBACK_LABEL, UNIFORM_LABEL, UNIFORM_STRIDE, type MemoryPlan } from "./planner.js";
 import type { Profiler } from "./profiler.js";
 import { recordingOf, Step, type Bound, type Recording } from "./recording.js";
+import { Stopwatch } from "./stopwatch.js";
 import { tensorBytes, type Tensor } from "./tensor.js";
 import { DOWNLOAD_LABELS, type HostStore } from "./transfer.js";
 import { uniformBytes } from "./uniforms.js";
@@ -70,12 +71,14 @@ export class Executor {
   /** Times every call while it is set: slower, the same bits. */
   profiler: Profiler | undefined;
   #flopsPerMs = FIRST_BATCH_FLOPS / SUBMIT_MS;
+  readonly #stopwatch: Stopwatch;
 
   private constructor(gpu: Gpu, plan: MemoryPlan, buffers: GPUBuffer[], pipelines: Pipelines) {
     this.gpu = gpu;
     this.plan = plan;
     this.#buffers = buffers;
     this.#pipelines = pipelines;
+    this.#stopwatch = new Stopwatch(gpu);
     this.#uploader = new Uploader(gpu);
     const staging = plan.buffers.flatMap((b, i) => (isDownload(b.label) ? [buffers[i] as GPUBuffer] : []));
     this.#downloader = new Downloader(gpu, staging, staging[0]?.size ?? 0);
@@ -149,7 +152,7 @@ export class Executor {
   }
 
   /**
-   * Times one call of a planned program with one variant, in milliseconds (best of `repeats`, after one run that compiles it).
+   * Times one call of a planned program with one variant, in milliseconds (best of `repeats`).
    * Only before programs are loaded: it borrows the first place in the uniform buffer.
    */
   async measure(program: string, call: Call, variant: Variant, repeats: number): Promise<number> {
@@ -157,20 +160,15 @@ export class Executor {
     const bound = await this.#bind(program, call, variant, 0);
     const { bytes } = uniformBytes({ name: program, calls: [call] }, [0], [bound.kernel.interface.sizes]);
     this.gpu.device.queue.writeBuffer(this.#uniforms(), 0, bytes);
-    let best = Infinity;
-    for (let i = 0; i <= repeats; i++) {
+    return this.#stopwatch.best((count) => {
       const encoder = this.gpu.device.createCommandEncoder({ label: call.label });
       const pass = encoder.beginComputePass();
       pass.setPipeline(bound.kernel.pipeline);
       pass.setBindGroup(0, bound.group);
-      pass.dispatchWorkgroups(...variant.grid(call, bound.defines));
+      for (let i = 0; i < count; i++) pass.dispatchWorkgroups(...variant.grid(call, bound.defines));
       pass.end();
-      const start = performance.now();
       this.gpu.device.queue.submit([encoder.finish()]);
-      await this.gpu.idle();
-      if (i > 0) best = Math.min(best, performance.now() - start);
-    }
-    return best;
+    }, repeats);
   }
 
   /** Bytes per second from host to GPU, into the largest buffer. Only before anything of worth is there. */

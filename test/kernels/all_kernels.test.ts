@@ -43,6 +43,7 @@ async function callsOfPrograms(): Promise<readonly Call[]> {
       ...run.programs.flatMap((p) => p.calls),
       ...microBatchProgram(run.model, run.stream, sizes).calls,
       ...evaluationProgram(run.model, run.stream, sizes).calls,
+      ...evaluationProgram(run.model, run.stream, { ...sizes, N: 8, capacity: 8 }).calls,
       ...generationProgram("prefill", run.model, generation, { N: 16, capacity: 16, row: 0 }).calls,
       ...generationProgram("decode", run.model, generation, { N: 1, capacity: 1, row: 0 }).calls,
     );

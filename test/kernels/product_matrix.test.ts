@@ -91,17 +91,24 @@ describe("matrix products", () => {
 });
 
 /** How other adapters' tiles are built, with this one's matrices. */
-const CHAINED = { SUBGROUPS_N: 1, DEPTH: 32, BATCH: 1, CHAIN: 3, PEELED: 1 } as const;
+const CHAINED = { SUBGROUPS_N: 1, DEPTH: 32, BATCH: 1, CHAIN: 3, PEELED: 1, AHEAD: 0 } as const;
 const OTHER_BUILDS: Readonly<Record<string, Defines>> = {
   "chains of three steps, one left matrix": { ...CHAINED, SUBGROUPS_M: 12, TM: 1, TN: 6, TERMS: 2 },
   "chains of three steps, two left matrices": { ...CHAINED, SUBGROUPS_M: 8, TM: 2, TN: 2, TERMS: 1 },
+  "deep tiles, two lanes for a column": { DEPTH: 32, BATCH: 4 },
+  "deep tiles, a lane for a column": { DEPTH: 32, BATCH: 4, TN: 4 },
 };
+
+const OTHER_CASES: readonly Case[] = [
+  ...MATRIX_CASES.slice(-1),
+  { format: "nf4 nested", N: 9, in: 192, out: 128, rank: 4 },
+];
 
 describe("the builds of other adapters", () => {
   for (const [name, tile] of Object.entries(OTHER_BUILDS)) {
     it(`equal the twins: ${name}`, async ({ skip }) => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
-      for (const c of MATRIX_CASES.slice(-1)) {
+      for (const c of OTHER_CASES) {
         for (const build of [forward, backward]) {
           const { call, data } = build({ ...c, half: true });
           const variant: Variant = {

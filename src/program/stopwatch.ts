@@ -1,0 +1,43 @@
+/** Times work that is too short for one submission. */
+import type { Gpu } from "../gpu/device.js";
+
+/** A measured submission of a real GPU takes at least so long: handing over and waiting take a good part of a millisecond. */
+const LEAST_MS = 4;
+/** An idle GPU runs at a fraction of its clock rate (an H100 at a sixth), and takes a moment to notice work. */
+const WAKING_MS = 400;
+
+export class Stopwatch {
+  readonly #gpu: Gpu;
+  #isAwake = false;
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+  }
+
+  /**
+   * Milliseconds of one piece of work: the best of `repeats` submissions, after one that compiles it. On a real GPU a submission has as
+   * many pieces as take a few milliseconds.
+   * @param submit hands over so many pieces
+   */
+  async best(submit: (count: number) => void, repeats: number): Promise<number> {
+    const run = async (count: number): Promise<number> => {
+      const start = performance.now();
+      submit(count);
+      await this.#gpu.idle();
+      return performance.now() - start;
+    };
+    await run(1);
+    let count = 1;
+    if (!this.#gpu.traits.isSoftware) {
+      const awake = performance.now() + (this.#isAwake ? 0 : WAKING_MS);
+      for (let ms = 0; ms < LEAST_MS || performance.now() < awake;) {
+        ms = await run(count);
+        if (ms < LEAST_MS) count = Math.ceil(count * Math.min(8, (1.5 * LEAST_MS) / ms));
+      }
+      this.#isAwake = true;
+    }
+    let best = Infinity;
+    for (let i = 0; i < repeats; i++) best = Math.min(best, (await run(count)) / count);
+    return best;
+  }
+}
