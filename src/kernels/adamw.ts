@@ -7,7 +7,8 @@ import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.j
 import type { Tensor } from "../program/tensor.js";
 
 const LANES = 64;
-const CLIP_LANES = 256;
+/** One workgroup or few have all of it to read: as many lanes as WebGPU promises. */
+const SUM_LANES = 256;
 /** Partial sums per arena. */
 export const NORM_PARTIALS = 64;
 
@@ -19,7 +20,7 @@ export const gradientNorm: Kernel = {
       name: "strided",
       file: "gradient_norm.wgsl",
       accepts: () => true,
-      defines: () => ({ LANES, PARTIALS: NORM_PARTIALS }),
+      defines: () => ({ LANES: SUM_LANES, PARTIALS: NORM_PARTIALS }),
       grid: () => [NORM_PARTIALS, 1, 1],
     },
   ],
@@ -28,7 +29,7 @@ export const gradientNorm: Kernel = {
     const first = size(call, "slot") * NORM_PARTIALS;
     partials.fill(0, first, first + NORM_PARTIALS);
     for (let i = 0; i < size(call, "count"); i++) {
-      const at = first + (Math.floor(i / LANES) % NORM_PARTIALS);
+      const at = first + (Math.floor(i / SUM_LANES) % NORM_PARTIALS);
       partials[at] = partials[at]! + gradient[i]! ** 2;
     }
   },
@@ -43,7 +44,7 @@ export const clip: Kernel = {
       name: "one workgroup",
       file: "clip.wgsl",
       accepts: () => true,
-      defines: () => ({ LANES: CLIP_LANES }),
+      defines: () => ({ LANES: SUM_LANES }),
       grid: () => [1, 1, 1],
     },
   ],

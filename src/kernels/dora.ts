@@ -11,13 +11,10 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
+import { sharedTokens } from "./split.js";
 
-/**
- * Lanes side by side, so that a row is read in whole cache lines; rows, so that enough lanes are busy. A CPU has too few
- * cores for them, and there all lanes of a workgroup read p at one address, and several tokens share the reading of sums.
- */
-const GPU_SHAPE = { LANES: 32, COLS: 1, ROWS: 8, TOKENS: 1 };
-const SOFTWARE_SHAPE = { LANES: 16, COLS: 4, ROWS: 1, TOKENS: 4 };
+/** A CPU has few cores: all lanes of a workgroup read p at one address, and several tokens share the reading of sums. */
+const SOFTWARE_SHAPE = { LANES: 16, COLS: 4, TOKENS: 4 };
 
 /** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
 export const MOST_FUSED_RANK = 16;
@@ -55,7 +52,7 @@ function backward(name: string, over: "dy" | "y"): Kernel {
     variants: [
       {
         name: "software",
-        file: "dora_backward.wgsl",
+        file: "dora_backward_software.wgsl",
         accepts: (_, traits) => traits.isSoftware,
         defines: (call) => ({ ...call.options, ...SOFTWARE_SHAPE }),
         grid: columnTiles,
@@ -64,7 +61,7 @@ function backward(name: string, over: "dy" | "y"): Kernel {
         name: "column",
         file: "dora_backward.wgsl",
         accepts: () => true,
-        defines: (call) => ({ ...call.options, ...GPU_SHAPE }),
+        defines: (call) => ({ ...call.options, ...sharedTokens(size(call, "out")) }),
         grid: columnTiles,
       },
     ],
@@ -106,7 +103,7 @@ function backward(name: string, over: "dy" | "y"): Kernel {
 }
 
 const columnTiles: Variant["grid"] = (call, d) => [
-  Math.ceil(size(call, "out") / (Number(d["LANES"]) * Number(d["COLS"]))),
+  Math.ceil(size(call, "out") / (Number(d["LANES"]) * Number(d["COLS"] ?? 1))),
   1,
   1,
 ];

@@ -11,6 +11,7 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
+import { isTimed, SPLIT_LANES } from "./split.js";
 
 const LANES = 64;
 const GRAM_LANES = 16;
@@ -42,10 +43,24 @@ const gramVariant = (name: string, cols: number, accepts: (traits: AdapterTraits
   ],
 });
 
+/** 2 x 4 results per workgroup. */
+const splitGram: Variant = {
+  name: "split",
+  file: "adapter_gram_split.wgsl",
+  accepts: (call) => option(call, "QUADS") === 1,
+  isTimed,
+  defines: (call) => ({ ...call.options, LANES: SPLIT_LANES }),
+  grid: (call) => grid1d(sum(ranks(call).map((rank) => Math.ceil(rank / 2) * Math.ceil(rank / 4)))),
+};
+
 export const adapterGram: Kernel = {
   name: "adapter_gram",
   bindings: { a: "read", gram: "write" },
-  variants: [gramVariant("software", 16, (traits) => traits.isSoftware), gramVariant("row", 4, () => true)],
+  variants: [
+    gramVariant("software", 16, (traits) => traits.isSoftware),
+    splitGram,
+    gramVariant("row", 4, () => true),
+  ],
   twin(memory, call) {
     const [a, gram] = [bound(memory, "a"), bound(memory, "gram")];
     for (const m of modules(call)) {

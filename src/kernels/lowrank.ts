@@ -1,5 +1,4 @@
 /** The rank-r products of LoRA: x down to rank r, and the gradients of the two factors. */
-import type { AdapterTraits } from "../gpu/traits.js";
 import {
   bound,
   option,
@@ -11,6 +10,7 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
+import { isTimed, sharedTokens, splitDown } from "./split.js";
 
 /**
  * Several modules that share x: their factors A are one matrix [members * rank, K], and what is narrow lies in one block
@@ -82,7 +82,7 @@ function cost(call: Call): Cost {
 export const lowrankDown: Kernel = {
   name: "lowrank_down",
   bindings: { x: "read", w: "read", p: "write" },
-  variants: [software, tile],
+  variants: [software, splitDown, tile],
   twin(memory, call) {
     const [x, w, p] = [bound(memory, "x"), bound(memory, "w"), bound(memory, "p")];
     const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
@@ -102,33 +102,49 @@ export const lowrankDown: Kernel = {
 const GPU_GRADIENT = { LANES: 32, COLS: 2, TOKENS: 1 };
 const SOFTWARE_GRADIENT = { LANES: 16, COLS: 4, TOKENS: 4 };
 
+const gradientRanks = (call: Call): number => Math.min(16, size(call, "member"));
+const gradientTiles = (call: Call): number =>
+  (size(call, "rank") / size(call, "member")) * Math.ceil(size(call, "member") / gradientRanks(call));
+
+/** @param shape LANES times COLS, which may be left out, are the columns of a workgroup */
 const gradientVariant = (
   name: string,
-  shape: typeof GPU_GRADIENT,
-  accepts: (traits: AdapterTraits) => boolean,
+  file: string,
+  shape: (call: Call) => Readonly<Record<string, number>>,
+  how: Pick<Variant, "accepts" | "isTimed">,
 ): Variant => ({
   name,
-  file: "lowrank_gradient.wgsl",
-  accepts: (_, traits) => accepts(traits),
+  file,
+  ...how,
   defines: (call): Defines => {
-    const RANKS = Math.min(16, size(call, "member"));
+    const RANKS = gradientRanks(call);
     const isWhole = RANKS % 4 === 0 && size(call, "member") % RANKS === 0 && size(call, "stride") % 4 === 0;
-    return { ...call.options, ...shape, RANKS, NARROW_VEC4: isWhole };
+    return { ...call.options, ...shape(call), RANKS, NARROW_VEC4: isWhole };
   },
   grid: (call, d) => [
-    Math.ceil(size(call, "K") / (shape.LANES * shape.COLS)),
-    (size(call, "rank") / size(call, "member")) * Math.ceil(size(call, "member") / Number(d["RANKS"])),
+    Math.ceil(size(call, "K") / (Number(d["LANES"]) * Number(d["COLS"] ?? 1))),
+    gradientTiles(call),
     1,
   ],
 });
 
+const GRADIENT_VARIANTS: readonly Variant[] = [
+  gradientVariant("software", "lowrank_gradient.wgsl", () => SOFTWARE_GRADIENT, {
+    accepts: (_, traits) => traits.isSoftware,
+  }),
+  gradientVariant(
+    "split",
+    "lowrank_gradient_split.wgsl",
+    (call) => ({ ...sharedTokens(size(call, "K"), gradientTiles(call)) }),
+    { accepts: () => true, isTimed },
+  ),
+  gradientVariant("column", "lowrank_gradient.wgsl", () => GPU_GRADIENT, { accepts: () => true }),
+];
+
 export const lowrankGradient: Kernel = {
   name: "lowrank_gradient",
   bindings: { wide: "read", narrow: "read", gradient: "update" },
-  variants: [
-    gradientVariant("software", SOFTWARE_GRADIENT, (traits) => traits.isSoftware),
-    gradientVariant("column", GPU_GRADIENT, () => true),
-  ],
+  variants: GRADIENT_VARIANTS,
   twin(memory, call) {
     const [wide, narrow, gradient] = [
       bound(memory, "wide"),

@@ -21,7 +21,7 @@ export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
 /** Bumped when kernels change so much that old measurements mislead. */
-const CACHE_VERSION = 6;
+const CACHE_VERSION = 7;
 /** Variants stand in order of preference: a later one has to take less than this share of the best so far, so that noise does not decide. */
 const CLEARLY_FASTER = 0.9;
 

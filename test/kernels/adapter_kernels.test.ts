@@ -44,7 +44,12 @@ describe("lowrank", () => {
           tolerance: TOLERANCE,
           data: { x: randomF32((N + 2) * K, 1), w: randomF32(K * rank, 2), p: randomF32((N + 2) * rank, 3) },
         });
-        expect(names).toEqual(context.gpu.traits.isSoftware && K % 4 === 0 ? ["software", "tile"] : ["tile"]);
+        const isSplit = K % 4 === 0 && (layout === "rows" || rank % 4 === 0);
+        expect(names).toEqual([
+          ...(context.gpu.traits.isSoftware && K % 4 === 0 ? ["software"] : []),
+          ...(isSplit ? ["split"] : []),
+          "tile",
+        ]);
         const gradient = callLowrankGradient(
           "test",
           {

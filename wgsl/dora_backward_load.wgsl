@@ -1,0 +1,73 @@
+// What all variants of dora_backward bind, and y as it was before RoPE.
+struct Sizes {
+  N: u32,
+  out: u32,
+#if TURNED
+  headDim: u32,
+  factor: f32, // undoes the table's scale
+#endif
+#if RANKS
+  bAt: u32, // element of gradient at which that of B [out, RANKS] begins
+  mAt: u32, // that of m [out]
+#endif
+}
+@group(0) @binding(0) var<uniform> sizes: Sizes;
+#if OVER_Y
+@group(0) @binding(1) var<storage, read> dy: array<f32>; // [N, out]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [N, out]
+#else
+@group(0) @binding(1) var<storage, read_write> dy: array<f32>; // [N, out]
+#if Y_BLOCKS
+@group(0) @binding(2) var<storage, read> y: array<vec2u>; // [N, out / 4] blocks of four
+#else
+@group(0) @binding(2) var<storage, read> y: array<f32>; // [N, out]
+#endif
+#endif
+#if RESIDUAL
+@group(0) @binding(3) var<storage, read> residual: array<f32>; // [N, out]
+#endif
+#if SCALE_ONLY
+@group(0) @binding(4) var<storage, read> scale_bias: array<f32>; // [out] g
+#else
+@group(0) @binding(4) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
+#endif
+@group(0) @binding(5) var<storage, read> magnitude: array<f32>; // [out]
+#if RANKS
+@group(0) @binding(6) var<storage, read_write> gradient: array<f32>; // the arena
+#if RANKS % 4 == 0
+@group(0) @binding(9) var<storage, read> p: array<vec4f>; // [N, RANKS / 4]
+#else
+@group(0) @binding(9) var<storage, read> p: array<f32>; // [N, RANKS]
+#endif
+#else
+@group(0) @binding(6) var<storage, read_write> magnitude_gradient: array<f32>; // [out]
+#endif
+#if TURNED
+@group(0) @binding(7) var<storage, read> positions: array<u32>; // [N]
+@group(0) @binding(8) var<storage, read> table: array<vec2f>; // [positions, headDim / 2] cos, sin
+#endif
+#if Y_BLOCKS
+#include "block_float.wgsl"
+#endif
+
+fn y_stored(at: u32) -> f32 {
+#if Y_BLOCKS
+  return unpack_block(y[at / 4u])[at % 4u];
+#else
+  return y[at];
+#endif
+}
+
+fn y_at(t: u32, j: u32) -> f32 {
+  let at = t * sizes.out + j;
+#if TURNED
+  let half = sizes.headDim / 2u;
+  let d = j % sizes.headDim;
+  let first = d < half;
+  let turn = table[positions[t] * half + select(d - half, d, first)];
+  let partner = y_stored(select(at - half, at + half, first));
+  return sizes.factor * fma(partner, select(-turn.y, turn.y, first), y_stored(at) * turn.x);
+#else
+  return y_stored(at);
+#endif
+}
