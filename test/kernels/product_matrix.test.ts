@@ -90,25 +90,48 @@ describe("matrix products", () => {
   });
 });
 
-/** How other adapters' tiles are built, with this one's matrices. */
-const CHAINED = { SUBGROUPS_N: 1, DEPTH: 32, BATCH: 1, CHAIN: 3, PEELED: 1 } as const;
-const OTHER_BUILDS: Readonly<Record<string, Defines>> = {
-  "chains of three steps, one left matrix": { ...CHAINED, SUBGROUPS_M: 12, TM: 1, TN: 6, TERMS: 2 },
-  "chains of three steps, two left matrices": { ...CHAINED, SUBGROUPS_M: 8, TM: 2, TN: 2, TERMS: 1 },
+/** How other adapters' tiles are built, with this one's matrices: a tile's depth is a chain of three of them and one more. */
+const chained = (own: Defines): Defines => ({
+  SUBGROUPS_N: 1,
+  DEPTH: 4 * Number(own["MATRIX_K"]),
+  BATCH: 1,
+  CHAIN: 3,
+  PEELED: 1,
+});
+const lanesOf = (own: Defines): number => Number(own["LANES_PER_SUBGROUP"]);
+const OTHER_BUILDS: Readonly<Record<string, (own: Defines) => Defines>> = {
+  "chains of three steps, one left matrix": (own) => ({
+    ...chained(own),
+    SUBGROUPS_M: Math.max(3, 96 / lanesOf(own)),
+    TM: 1,
+    TN: 6,
+    TERMS: 2,
+  }),
+  "chains of three steps, two left matrices": (own) => ({
+    ...chained(own),
+    SUBGROUPS_M: Math.min(8, 128 / lanesOf(own)),
+    TM: 2,
+    TN: 2,
+    TERMS: 1,
+  }),
 };
+/** The matrix variant with such a build. */
+const otherVariant = (build: (own: Defines) => Defines): Variant => ({
+  ...matrixVariant,
+  defines: (...of) => {
+    const own = matrixVariant.defines(...of);
+    return { ...own, ...build(own) };
+  },
+});
 
 describe("the builds of other adapters", () => {
-  for (const [name, tile] of Object.entries(OTHER_BUILDS)) {
+  for (const [name, otherBuild] of Object.entries(OTHER_BUILDS)) {
     it(`equal the twins: ${name}`, async ({ skip }) => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
       for (const c of MATRIX_CASES.slice(-1)) {
         for (const build of [forward, backward]) {
           const { call, data } = build({ ...c, half: true });
-          const variant: Variant = {
-            ...matrixVariant,
-            defines: (...of) => ({ ...matrixVariant.defines(...of), ...tile }),
-          };
-          const other = { ...call, kernel: { ...call.kernel, variants: [variant] } };
+          const other = { ...call, kernel: { ...call.kernel, variants: [otherVariant(otherBuild)] } };
           const how = { tolerance: TOLERANCE, data, only: ["matrix"] };
           expect(await compareWithTwin(context.gpu, other, how), describeCase(c)).toEqual(["matrix"]);
         }
@@ -196,7 +219,11 @@ describe("matrix products without a driver", () => {
           expect(matrixVariant.accepts(call, traits), describeCase(c)).toBe(isChosen);
           const hasSmall = smallMatrixVariant.accepts(call, traits);
           expect(hasSmall, describeCase(c)).toBe(isChosen && traits.vendor !== "intel");
-          for (const variant of hasSmall ? [matrixVariant, smallMatrixVariant] : [matrixVariant]) {
+          const variants = [matrixVariant, ...(hasSmall ? [smallMatrixVariant] : [])];
+          // What tests force on this vendor's adapters.
+          if (c === MATRIX_CASES.at(-1) && option(call, "SPLIT") === 0)
+            variants.push(...Object.values(OTHER_BUILDS).map(otherVariant));
+          for (const variant of variants) {
             const code = expandWgsl(variant.file, variant.defines(call, traits));
             expect(misplacing(code), describeCase(c)).toEqual([]);
             const module = nothing.device.createShaderModule({ code });
