@@ -6,7 +6,8 @@ import { matrixVariant, smallMatrixVariant } from "../../src/kernels/product_mat
 import { option, type Call, type Defines, type Variant } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, runTwin, runVariants, useGpu } from "./harness.js";
 import { misplacing, VENDORS } from "./matrix_vendors.js";
-import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
+import { backward, CASES, describeCase, forward, forwardCall, type Case } from "./product_calls.js";
+import { testWeight } from "./product_data.js";
 
 const context = useGpu();
 
@@ -74,7 +75,8 @@ describe("matrix products", () => {
         [512, 1024, true],
         [2048, 4096, false],
       ] as const) {
-        const { call } = forward({ format: "f32", N, in: 8, out, half: true });
+        const { weight } = testWeight("f32", out, 8);
+        const call = forwardCall({ format: "f32", N, in: 8, out, half: true }, weight);
         const accepts = smallMatrixVariant.accepts(call, traits);
         expect(accepts, `${name}, ${N} x ${out}`).toBe(isSmall && traits.vendor !== "intel");
       }
