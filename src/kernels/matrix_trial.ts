@@ -33,11 +33,13 @@ const ATTENTION = 4e-3;
 const given = (name: string, shape: readonly number[], dtype: DType = "f32"): Tensor =>
   tensor(name, shape, dtype, "cache");
 
-/** No multiples of any tile, and more rows than the largest tile takes at once. */
+/** No multiples of large tiles; few rows for low ones, and more than the highest takes. */
 const [IN, OUT, RANK, BLOCK] = [192, 136, 16, 64];
 const [FEW, MANY] = [40, 150];
 
-function weight(format: "nf4" | "bf16", name: string): Weight {
+type Format = "nf4" | "bf16";
+
+function weight(format: Format, name: string): Weight {
   const common = { out: OUT, in: IN };
   if (format === "bf16") return { ...common, format, values: given(`${name}.values`, [OUT, IN], "bf16") };
   return {
@@ -50,12 +52,12 @@ function weight(format: "nf4" | "bf16", name: string): Weight {
   };
 }
 
-function forward(label: string, N: number, format: "nf4" | "bf16", half: HalfInputs): Trial {
+/** A bf16 weight is a head's, which has no adapter. */
+function forward(label: string, N: number, format: Format, half: HalfInputs): Trial {
   const t = {
     x: given(`${label}.x`, [N, IN]),
     y: given(`${label}.y`, [N, OUT]),
     weight: weight(format, label),
-    // A head has neither.
     ...(format === "nf4" && {
       p: given(`${label}.p`, [N, RANK]),
       b: given(`${label}.b`, [OUT, RANK]),
@@ -66,17 +68,16 @@ function forward(label: string, N: number, format: "nf4" | "bf16", half: HalfInp
   return { call, tolerance: half === "split" ? SPLIT : ROUNDED };
 }
 
-function backward(label: string, N: number, accumulate: boolean): Trial {
+function backward(label: string, N: number, format: Format, accumulate = false): Trial {
   const t = {
     e: given(`${label}.e`, [N, OUT]),
     dx: given(`${label}.dx`, [N, IN]),
-    weight: weight("nf4", label),
-    q: given(`${label}.q`, [N, RANK]),
-    a: given(`${label}.a`, [RANK, IN]),
+    weight: weight(format, label),
+    ...(format === "nf4" && { q: given(`${label}.q`, [N, RANK]), a: given(`${label}.a`, [RANK, IN]) }),
   };
   const call = callProductBackward(label, t, {
     N,
-    rank: RANK,
+    rank: t.q ? RANK : 0,
     half: true,
     ...(accumulate && { accumulate }),
   });
@@ -117,14 +118,15 @@ function attention(headDim: number): readonly Trial[] {
   ].map((call) => ({ call, tolerance: ATTENTION }));
 }
 
-/** Every kind of call that training has on matrices. */
+/** The kinds of calls that training has on matrices. */
 export const TRIALS: readonly Trial[] = [
   forward("product forward", MANY, "nf4", true),
   forward("product forward of few rows", FEW, "nf4", true),
   forward("split product forward", MANY, "nf4", "split"),
-  forward("bf16 product forward", MANY, "bf16", true),
-  backward("product backward", MANY, false),
-  backward("product backward, added", FEW, true),
+  forward("split product forward of a head", MANY, "bf16", "split"),
+  backward("product backward", MANY, "nf4"),
+  backward("product backward, added", FEW, "nf4", true),
+  backward("product backward of a head", MANY, "bf16"),
   ...attention(64),
   ...attention(128),
 ];
