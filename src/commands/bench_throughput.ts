@@ -5,9 +5,10 @@ import { addFinetuneFlags } from "../config/flags.js";
 import { resolveFinetuneConfig, type FinetuneConfig } from "../config/resolve.js";
 import type { KeyName } from "../config/schema.js";
 import { QdoraError } from "../formats/error.js";
-import { openGpu, type Gpu } from "../gpu/device.js";
+import type { Gpu } from "../gpu/device.js";
 import { videoMemory } from "../gpu/video_memory.js";
 import { measureProductPeak, type ProductPeak } from "../kernels/product_peak.js";
+import { openTrusted } from "../kernels/trusted_gpu.js";
 import { GEOMETRIES } from "../model/geometries.js";
 import { profileTable } from "../report/profile.js";
 import { throughputJson, throughputTable, type ThroughputRow } from "../report/throughput.js";
@@ -156,7 +157,7 @@ export function addThroughput(bench: Command): void {
           if ("exit" in model) return model.exit;
           config = { ...named, model: model.value.path, model_id: model.value.id };
         }
-        const gpu = await openGpu({ adapter: config.device });
+        const { gpu } = await openTrusted({ adapter: config.device }, say);
         try {
           await measureAll(config, what, gpu);
         } finally {

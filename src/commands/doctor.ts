@@ -1,7 +1,8 @@
 /** `qdora doctor`: which GPU there is, what it can do, and what that means for training. */
 import type { Command } from "commander";
-import { listAdapters, openGpu, type Gpu } from "../gpu/device.js";
+import { listAdapters } from "../gpu/device.js";
 import { formatBytes } from "../formats/bytes.js";
+import { openTrusted, type MatrixTrust, type TrustedGpu } from "../kernels/trusted_gpu.js";
 import { cacheFolder } from "../program/tuner.js";
 import { runCommand } from "./run_command.js";
 
@@ -11,8 +12,23 @@ interface Finding {
   readonly meaning: string;
 }
 
-function findings(gpu: Gpu, adapters: readonly string[]): readonly Finding[] {
-  const t = gpu.traits;
+const MATRICES: Readonly<Record<MatrixTrust, string>> = {
+  absent: "subgroup matrices (tensor cores), for compute_dtype f16 and auto",
+  untried: "subgroup matrices (tensor cores), for compute_dtype f16 (auto: on real GPUs alone)",
+  right: "subgroup matrices (tensor cores), for compute_dtype f16 and auto; their numbers are right",
+  wrong: "subgroup matrices (tensor cores): wrong with this driver, as said above",
+};
+
+function matrixUnits({ gpu, matrices }: TrustedGpu): string {
+  if (matrices === "wrong") return "not used";
+  const { length } = gpu.traits.matrixShapes;
+  if (length === 0) return "no";
+  const found = { absent: ", none that fits", untried: "", right: ", checked" };
+  return `${length} shapes${found[matrices]}`;
+}
+
+function findings(trusted: TrustedGpu, adapters: readonly string[]): readonly Finding[] {
+  const { traits: t } = trusted.gpu;
   const has = (feature: string): string => (t.features.has(feature) ? "yes" : "no");
   const subgroups =
     t.subgroupMinSize === t.subgroupMaxSize
@@ -42,8 +58,8 @@ function findings(gpu: Gpu, adapters: readonly string[]): readonly Finding[] {
     { name: "f16", value: has("shader-f16"), meaning: "16-bit floats in kernels" },
     {
       name: "matrix units",
-      value: t.matrixShapes.length > 0 ? `${t.matrixShapes.length} shapes` : "no",
-      meaning: "subgroup matrices (tensor cores), for compute_dtype f16 and auto",
+      value: matrixUnits(trusted),
+      meaning: MATRICES[trusted.matrices],
     },
     { name: "timestamps", value: has("timestamp-query"), meaning: "exact kernel times" },
     { name: "largest buffer", value: formatBytes(t.maxBufferBytes), meaning: "one tensor can be this large" },
@@ -69,9 +85,10 @@ export function addDoctor(program: Command): void {
     .option("--json", "machine output on stdout")
     .action((options: { device?: string; json?: boolean }, command: Command) =>
       runCommand(command.optsWithGlobals()["debug"] === true, async () => {
-        const gpu = await openGpu({ adapter: options.device });
+        const say = (line: string): void => void process.stderr.write(`${line}\n`);
+        const trusted = await openTrusted({ adapter: options.device }, say);
         try {
-          const rows = findings(gpu, await listAdapters());
+          const rows = findings(trusted, await listAdapters());
           if (options.json) {
             process.stdout.write(
               `${JSON.stringify(Object.fromEntries(rows.map((r) => [r.name.replaceAll(" ", "_"), r.value])))}\n`,
@@ -81,7 +98,7 @@ export function addDoctor(program: Command): void {
               process.stderr.write(`${r.name.padEnd(17)} ${r.value.padEnd(34)} ${r.meaning}\n`);
           }
         } finally {
-          await gpu.destroy();
+          await trusted.gpu.destroy();
         }
       }),
     );

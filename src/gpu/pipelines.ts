@@ -76,17 +76,19 @@ export class Pipelines {
         },
       })),
     });
-    const compute: GPUProgrammableStage = {
-      module: device.createShaderModule({ label: key, code }),
-      entryPoint: "main",
-    };
+    // What is wrong is thrown below. As an uncaptured error it would fail all that the device does later.
+    device.pushErrorScope("validation");
+    const module = device.createShaderModule({ label: key, code });
+    const scope = device.popErrorScope().catch(() => null);
+    const compute: GPUProgrammableStage = { module, entryPoint: "main" };
     const pipelineLayout = device.createPipelineLayout({ bindGroupLayouts: [layout] });
     try {
       const made = device.createComputePipelineAsync({ label: key, layout: pipelineLayout, compute });
       const pipeline = await restfully(made, traits.isSoftware ? 1 : 0.1);
       return { pipeline, layout, interface: shader };
     } catch (cause) {
-      const info = await compute.module.getCompilationInfo();
+      await scope;
+      const info = await module.getCompilationInfo();
       const messages = info.messages
         .filter((m) => m.type === "error")
         .map((m) => `line ${m.lineNum}: ${m.message}`);

@@ -44,7 +44,8 @@ export function callClass(call: Call): string {
 export const cacheFolder = (): string =>
   process.env["QDORA_CACHE"] || join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "qdora");
 
-function cacheFile(traits: AdapterTraits): string {
+/** Where something is remembered of an adapter with this driver. @param more tells apart what else it depends on */
+export function adapterFile(traits: AdapterTraits, ...more: readonly string[]): string {
   const identity = JSON.stringify([
     CACHE_VERSION,
     traits.name,
@@ -52,6 +53,7 @@ function cacheFile(traits: AdapterTraits): string {
     traits.architecture,
     traits.subgroupMinSize,
     traits.subgroupMaxSize,
+    ...more,
   ]);
   return join(
     cacheFolder(),
@@ -71,6 +73,22 @@ async function readCache(path: string): Promise<Map<string, string>> {
   return new Map();
 }
 
+/** Writes what is remembered of an adapter; where that cannot be, says so and goes on. @param what "what was measured" */
+export async function remember(
+  path: string,
+  json: unknown,
+  what: string,
+  say: (line: string) => void,
+): Promise<void> {
+  try {
+    makeFolder(join(cacheFolder(), "tune"));
+    await writeFileAtomic(path, JSON.stringify(json, null, 1));
+  } catch (error) {
+    if (!(error instanceof QdoraError)) throw error;
+    say(`note: ${what} is not kept: ${error.message}`);
+  }
+}
+
 /**
  * Measures what the cache does not know yet. The executor's buffers are used as they are, so call this before weights are loaded.
  * @returns the table of all classes with more than one variant
@@ -85,7 +103,7 @@ export async function tune(
   const table = new Map<string, string>();
   if (mode === "off") return table;
   const { gpu } = executor;
-  const path = cacheFile(gpu.traits);
+  const path = adapterFile(gpu.traits);
   const cache = await readCache(path);
   let measured = 0;
   /** What measured calls have added to: whatever they found in workspace may be in there now. */
@@ -122,16 +140,8 @@ export async function tune(
   if (measured > 0) {
     // Another run may have measured meanwhile: what it found stays.
     for (const [key, name] of await readCache(path)) if (!table.has(key)) cache.set(key, name);
-    try {
-      makeFolder(join(cacheFolder(), "tune"));
-      await writeFileAtomic(
-        path,
-        JSON.stringify(Object.fromEntries([...cache].toSorted(([a], [b]) => (a < b ? -1 : 1))), null, 1),
-      );
-    } catch (error) {
-      if (!(error instanceof QdoraError)) throw error;
-      say(`note: what was measured is not kept: ${error.message}`);
-    }
+    const sorted = [...cache].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    await remember(path, Object.fromEntries(sorted), "what was measured", say);
   }
   return table;
 }

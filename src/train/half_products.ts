@@ -2,13 +2,25 @@
  * Whether a run's products and attention may round their inputs to f16: what `compute_dtype` says, and under `auto` what the GPU
  * gains by. Plans do not depend on it: it is an option of calls, and takes no memory.
  */
+import { openGpu, type Gpu } from "../gpu/device.js";
 import type { AdapterTraits } from "../gpu/traits.js";
 import { hasHalfMatrices } from "../kernels/product_matrix.js";
+import { openTrusted } from "../kernels/trusted_gpu.js";
 import type { SavedRun } from "./checkpoint.js";
 import { planRun, type PlannedRun, type RunShape } from "./memory.js";
 import type { TrainingSettings } from "./settings.js";
 
 type ComputeDtype = TrainingSettings["compute_dtype"];
+
+/** The GPU of a run. Where the run may use matrices they have been tried, and what is wrong is told and left out. */
+export async function openRunGpu(
+  { device, compute_dtype }: Pick<TrainingSettings, "device" | "compute_dtype">,
+  say: (line: string) => void,
+): Promise<Gpu> {
+  if (compute_dtype === "f32") return openGpu({ adapter: device });
+  const { gpu } = await openTrusted({ adapter: device }, say);
+  return gpu;
+}
 
 /** Without a checkpoint. A software GPU may have matrices, but none that are faster than its own way in f32. */
 export function halfProductsOn(computeDtype: ComputeDtype, traits: AdapterTraits): boolean {

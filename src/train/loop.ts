@@ -1,5 +1,6 @@
 /** The training loop: it reads like the list of what happens. */
 import { QdoraError } from "../formats/error.js";
+import { hasHalfMatrices } from "../kernels/product_matrix.js";
 import { programCost } from "../program/costing.js";
 import type { Program } from "../program/kernel.js";
 import { epochOf, stepBatches, validationBatches } from "./batches.js";
@@ -230,12 +231,14 @@ class Loop {
       return;
     }
     const saved = this.#good.step > 0 ? await this.saveGood() : undefined;
+    const isHalf = this.#run.storage.halfProducts && hasHalfMatrices(this.#session.executor.gpu.traits);
+    const more = isHalf ? "; products run in f16: is it the same with compute_dtype f32?" : "";
     throw new QdoraError(
       "finetune",
       `loss or gradient was not finite in ${bad} steps in a row (step ${step})`,
       saved === undefined
-        ? "lower learning_rate, or look at the data"
-        : `lower learning_rate and go on with --resume from ${checkpointName(this.position.step)}, the last good state; or look at the data`,
+        ? `lower learning_rate, or look at the data${more}`
+        : `lower learning_rate and go on with --resume from ${checkpointName(this.position.step)}, the last good state; or look at the data${more}`,
     );
   }
 

@@ -1,9 +1,8 @@
 /** One real optimizer step over random weights: proof that a plan is what a run allocates, for models of any size. */
 import { makeMicroBatch } from "../data/batch.js";
-import { openGpu } from "../gpu/device.js";
 import { randomSource } from "../model/random_source.js";
 import { RandomSource } from "../program/random.js";
-import { halfProductsOn, withHalfProducts } from "./half_products.js";
+import { halfProductsOn, openRunGpu, withHalfProducts } from "./half_products.js";
 import { fitMemory, memoryLimit } from "./memory.js";
 import { geometryShape } from "./plan.js";
 import { TrainingSession } from "./session.js";
@@ -38,7 +37,7 @@ export async function measureStep(
   const shape = geometryShape(geometry, settings);
   const run = fitMemory(shape, settings, await memoryLimit(settings));
   const { arch, layout, capacity } = shape;
-  const gpu = await openGpu({ adapter: settings.device });
+  const gpu = await openRunGpu(settings, say);
   try {
     const began = performance.now();
     const halfProducts = halfProductsOn(settings.compute_dtype, gpu.traits);

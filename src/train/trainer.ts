@@ -1,15 +1,15 @@
 /** A training run from its settings to its adapter: prepares, opens the GPU, goes through the loop. It tells listeners and never prints. */
 import type { FactorValues } from "../adapter/initial.js";
-import { openGpu } from "../gpu/device.js";
 import { otherBaseWarning } from "../model/base_record.js";
 import type { CheckpointStore } from "./checkpoint_store.js";
 import type { Listener } from "./events.js";
-import { resumedHalfProducts, withHalfProducts } from "./half_products.js";
+import { openRunGpu, resumedHalfProducts, withHalfProducts } from "./half_products.js";
 import { StoppedError, untilAborted, wasInterrupted } from "./interrupt.js";
 import { trainingLoop } from "./loop.js";
 import { START } from "./position.js";
 import { hasHalfMatrices } from "../kernels/product_matrix.js";
 import { measureProductPeak, type ProductPeak } from "../kernels/product_peak.js";
+import { openTrusted } from "../kernels/trusted_gpu.js";
 import { checkMemoryLimit, prepareRun, type PreparedRun } from "./prepare.js";
 import type { MeasuredProfile, StepProfile } from "./profile.js";
 import { checkTarget, restoreSession, resumedVariants } from "./restore.js";
@@ -82,9 +82,9 @@ async function startAndTrain(
   }
 }
 
-/** On a device of its own: its memory is gone before the run's is counted, and what fails, fails before the run. */
+/** On a device of its own: its memory is gone before the run's is counted, and what fails, fails before the run. Matrices that are wrong do not count. */
 async function productPeak(adapter: string | undefined): Promise<ProductPeak> {
-  const gpu = await openGpu({ adapter });
+  const { gpu } = await openTrusted({ adapter }, () => undefined);
   try {
     return await measureProductPeak(gpu);
   } finally {
@@ -111,7 +111,8 @@ async function openAndTrain(
   checkMemoryLimit(prepared);
   signal?.throwIfAborted();
   const peak = options.profile ? await productPeak(prepared.settings.device) : undefined;
-  const gpu = await openGpu({ adapter: prepared.settings.device });
+  const say = (text: string): void => void listen({ type: "message", text });
+  const gpu = await openRunGpu(prepared.settings, say);
   let session: TrainingSession | undefined;
   try {
     const { traits } = gpu;
@@ -124,7 +125,6 @@ async function openAndTrain(
       halfProducts: halfProducts && hasHalfMatrices(traits),
     });
     const opened = performance.now();
-    const say = (text: string): void => void listen({ type: "message", text });
     const variants = resumed && resumedVariants(resumed, run, traits.name, say);
     session = await TrainingSession.open(run, gpu, say, (bytes) => void listen({ type: "loading", bytes }), {
       variants,

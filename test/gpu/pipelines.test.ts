@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { collectGarbage } from "../../src/gpu/collect.js";
-import type { Gpu } from "../../src/gpu/device.js";
+import { openGpu, type Gpu } from "../../src/gpu/device.js";
 import { Pipelines } from "../../src/gpu/pipelines.js";
 
 Object.assign(globalThis, { GPUShaderStage: { COMPUTE: 4 } });
@@ -13,6 +13,8 @@ function slowGpu(isSoftware: boolean) {
   const device = {
     createBindGroupLayout: () => ({}),
     createPipelineLayout: () => ({}),
+    pushErrorScope: () => undefined,
+    popErrorScope: () => Promise.resolve(null),
     createShaderModule: () => ({ getCompilationInfo: () => Promise.resolve({ messages: [] }) }),
     createComputePipelineAsync: () => {
       const promise = withResolvers();
@@ -83,6 +85,18 @@ describe("Pipelines", () => {
     pipelines.forget();
     await get();
     expect(started).toHaveLength(2);
+  });
+
+  test("throws what is wrong with a shader, which fails nothing else on its device", async () => {
+    const gpu = await openGpu({ backend: "null" });
+    try {
+      const pipelines = new Pipelines(gpu);
+      await expect(pipelines.get("swiglu_forward.wgsl", { LANES: 0 })).rejects.toThrow(/line \d+: /);
+      await gpu.idle();
+      expect(await pipelines.get("swiglu_forward.wgsl", { LANES: 64 })).toHaveProperty("pipeline");
+    } finally {
+      await gpu.destroy();
+    }
   });
 });
 

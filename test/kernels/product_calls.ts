@@ -1,7 +1,8 @@
 /** Product calls with seeded data, forward and backward, and the odd shapes that all variants are tested with. */
 import { callProductBackward, callProductForward, type HalfInputs } from "../../src/kernels/product.js";
+import type { Weight } from "../../src/kernels/weight.js";
 import type { Call } from "../../src/program/kernel.js";
-import { given, randomF32 } from "./harness.js";
+import { elementCount, given, randomF32 } from "./harness.js";
 import { testWeight, type TestFormat } from "./product_data.js";
 
 export interface Extras {
@@ -23,13 +24,13 @@ export interface Case extends Extras {
   readonly in: number;
 }
 
-export function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
-  const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
+/** The call alone: data of large sizes takes seconds. */
+export function forwardCall(c: Case, weight: Weight): Call {
   const rank = c.rank ?? 0;
   const place = c.offsets ? { xRow: 3, yRow: 2, yColumn: 5, yStride: c.out + 9 } : {};
   const x = given("x", [c.N + (c.offsets ? 4 : 0), c.in]);
   const y = given("y", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
-  const call = callProductForward(
+  return callProductForward(
     "test",
     {
       x,
@@ -41,16 +42,23 @@ export function forward(c: Case): { call: Call; data: Record<string, ArrayBuffer
     },
     { N: c.N, rank, ...place, ...(c.half && { half: c.half }) },
   );
+}
+
+export function forward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
+  const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
+  const call = forwardCall(c, weight);
+  const rank = c.rank ?? 0;
+  const count = (name: string): number => elementCount(call.tensors[name]!);
   return {
     call,
     data: {
       ...data,
-      x: randomF32(x.shape[0]! * c.in, 1),
+      x: randomF32(count("x"), 1),
       p: randomF32(c.N * rank, 2),
       b: randomF32(c.out * rank, 3),
       scale_bias: randomF32((c.scaleBias === "scale" ? 1 : 2) * c.out, 4),
       residual: randomF32(c.N * c.out, 5),
-      y: randomF32(y.shape[0]! * y.shape[1]!, 6),
+      y: randomF32(count("y"), 6),
     },
   };
 }

@@ -6,7 +6,8 @@ import { matrixVariant, smallMatrixVariant } from "../../src/kernels/product_mat
 import { option, type Call, type Defines, type Variant } from "../../src/program/kernel.js";
 import { compareWithTwin, expectClose, runTwin, runVariants, useGpu } from "./harness.js";
 import { misplacing, VENDORS } from "./matrix_vendors.js";
-import { backward, CASES, describeCase, forward, type Case } from "./product_calls.js";
+import { backward, CASES, describeCase, forward, forwardCall, type Case } from "./product_calls.js";
+import { testWeight } from "./product_data.js";
 
 const context = useGpu();
 
@@ -74,7 +75,8 @@ describe("matrix products", () => {
         [512, 1024, true],
         [2048, 4096, false],
       ] as const) {
-        const { call } = forward({ format: "f32", N, in: 8, out, half: true });
+        const { weight } = testWeight("f32", out, 8);
+        const call = forwardCall({ format: "f32", N, in: 8, out, half: true }, weight);
         const accepts = smallMatrixVariant.accepts(call, traits);
         expect(accepts, `${name}, ${N} x ${out}`).toBe(isSmall && traits.vendor !== "intel");
       }
@@ -90,37 +92,66 @@ describe("matrix products", () => {
   });
 });
 
-/** How other adapters' tiles are built, with this one's matrices. */
-const CHAINED = { SUBGROUPS_N: 1, DEPTH: 32, BATCH: 1, CHAIN: 3, PEELED: 1, AHEAD: 0 } as const;
-const OTHER_BUILDS: Readonly<Record<string, Defines>> = {
-  "chains of three steps, one left matrix": { ...CHAINED, SUBGROUPS_M: 12, TM: 1, TN: 6, TERMS: 2 },
-  "chains of three steps, two left matrices": { ...CHAINED, SUBGROUPS_M: 8, TM: 2, TN: 2, TERMS: 1 },
-  "deep tiles, two lanes for a column": { DEPTH: 32, BATCH: 4 },
-  "deep tiles, a lane for a column": { DEPTH: 32, BATCH: 4, TN: 4 },
+/** How other adapters' tiles are built, with this one's matrices: a tile's depth is a chain of three of them and one more. */
+const chained = (own: Defines): Defines => ({
+  SUBGROUPS_N: 1,
+  DEPTH: 4 * Number(own["MATRIX_K"]),
+  BATCH: 1,
+  CHAIN: 3,
+  PEELED: 1,
+  AHEAD: 0,
+});
+const lanesOf = (own: Defines): number => Number(own["LANES_PER_SUBGROUP"]);
+const OTHER_BUILDS: Readonly<Record<string, (own: Defines) => Defines>> = {
+  "chains of three steps, one left matrix": (own) => ({
+    ...chained(own),
+    SUBGROUPS_M: Math.max(3, 96 / lanesOf(own)),
+    TM: 1,
+    TN: 6,
+    TERMS: 2,
+  }),
+  "chains of three steps, two left matrices": (own) => ({
+    ...chained(own),
+    SUBGROUPS_M: Math.min(8, 128 / lanesOf(own)),
+    TM: 2,
+    TN: 2,
+    TERMS: 1,
+  }),
 };
+/** Rows of 32 terms, whose lanes store in another order than those of 16: real GPUs have them anyway. */
+const DEEP_BUILDS: typeof OTHER_BUILDS = {
+  "deep tiles, two lanes for a column": () => ({ DEPTH: 32, BATCH: 4 }),
+  "deep tiles, a lane for a column": () => ({ DEPTH: 32, BATCH: 4, TN: 4 }),
+};
+/** The matrix variant with such a build. */
+const otherVariant = (build: (own: Defines) => Defines): Variant => ({
+  ...matrixVariant,
+  defines: (...of) => {
+    const own = matrixVariant.defines(...of);
+    return { ...own, ...build(own) };
+  },
+});
 
-const OTHER_CASES: readonly Case[] = [
-  ...MATRIX_CASES.slice(-1),
-  { format: "nf4 nested", N: 9, in: 192, out: 128, rank: 4 },
-];
+/** Builds, and what they are tested with: no whole blocks and words, and whole ones. */
+const BUILDS_WITH_CASES = [
+  { builds: OTHER_BUILDS, c: MATRIX_CASES.at(-1) as Case },
+  { builds: DEEP_BUILDS, c: { format: "nf4 nested", N: 9, in: 192, out: 128, rank: 4 } },
+] as const;
 
 describe("the builds of other adapters", () => {
-  for (const [name, tile] of Object.entries(OTHER_BUILDS)) {
-    it(`equal the twins: ${name}`, async ({ skip }) => {
-      skip(!hasMatrices(), "this adapter has no f16 matrices");
-      for (const c of OTHER_CASES) {
+  for (const { builds, c } of BUILDS_WITH_CASES) {
+    for (const [name, otherBuild] of Object.entries(builds)) {
+      it(`equal the twins: ${name}`, async ({ skip }) => {
+        skip(!hasMatrices(), "this adapter has no f16 matrices");
+        skip(builds === DEEP_BUILDS && !context.gpu.traits.isSoftware, "this adapter has its own");
         for (const build of [forward, backward]) {
           const { call, data } = build({ ...c, half: true });
-          const variant: Variant = {
-            ...matrixVariant,
-            defines: (...of) => ({ ...matrixVariant.defines(...of), ...tile }),
-          };
-          const other = { ...call, kernel: { ...call.kernel, variants: [variant] } };
+          const other = { ...call, kernel: { ...call.kernel, variants: [otherVariant(otherBuild)] } };
           const how = { tolerance: TOLERANCE, data, only: ["matrix"] };
           expect(await compareWithTwin(context.gpu, other, how), describeCase(c)).toEqual(["matrix"]);
         }
-      }
-    });
+      });
+    }
   }
 });
 
@@ -203,7 +234,11 @@ describe("matrix products without a driver", () => {
           expect(matrixVariant.accepts(call, traits), describeCase(c)).toBe(isChosen);
           const hasSmall = smallMatrixVariant.accepts(call, traits);
           expect(hasSmall, describeCase(c)).toBe(isChosen && traits.vendor !== "intel");
-          for (const variant of hasSmall ? [matrixVariant, smallMatrixVariant] : [matrixVariant]) {
+          const variants = [matrixVariant, ...(hasSmall ? [smallMatrixVariant] : [])];
+          // What tests force on this vendor's adapters.
+          if (c === MATRIX_CASES.at(-1) && option(call, "SPLIT") === 0)
+            variants.push(...Object.values(OTHER_BUILDS).map(otherVariant));
+          for (const variant of variants) {
             const code = expandWgsl(variant.file, variant.defines(call, traits));
             expect(misplacing(code), describeCase(c)).toEqual([]);
             const module = nothing.device.createShaderModule({ code });

@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { finetune, StoppedError, type FinetuneOptions } from "../../src/index.js";
 import { broken, editWeights, putValue } from "./broken_models.js";
-import { LLAMA, storyFolder, writeRows } from "./qdora.js";
+import { useGpu } from "../kernels/harness.js";
+import { expectRefused, LLAMA, qdora, storyFolder, writeRows } from "./qdora.js";
 import { checkpoints, expectSameBytes, numbers, succeed } from "./training.js";
 
+const context = useGpu();
 const folder = storyFolder();
 const STEPS = 20;
 const [VOCAB, HIDDEN, LAYERS] = [320, 64, 2];
@@ -43,6 +45,8 @@ const run: Omit<FinetuneOptions, "output_dir"> = {
   shuffle: false,
   gradient_accumulation_steps: 1,
   tune: "off",
+  // The weight that makes a step infinite is beyond f16 for every other step too.
+  compute_dtype: "f32",
   max_steps: STEPS,
   learning_rate: 2e-2,
   lr_scheduler: "constant",
@@ -104,6 +108,13 @@ describe("a save_steps step that is not finite", () => {
     await succeed(args(out, "--resume", "--save-total-limit", "1"));
     expectSameRun(out);
   });
+});
+
+it("asks for f32 where products run in f16, which cannot hold that weight", async ({ skip }) => {
+  skip(context.gpu.traits.matrixShapes.length === 0, "this adapter has no matrices");
+  const f16 = args(join(folder, "f16"), "--compute-dtype", "f16");
+  const refused = await qdora(f16, { env: { QDORA_VARIANT: "matrix" } });
+  expectRefused(refused, 1, /not finite in 3 steps in a row \(step 3\)\nhint: .*compute_dtype f32\?$/);
 });
 
 it("leaves the optimizer as if the step had never been: the adapter is that of a run without its row", async () => {
