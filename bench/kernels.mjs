@@ -1,10 +1,11 @@
 // GFLOP/s of the products with frozen weights in every variant, their share of the best f32 product of the same shape, and the ratios
 // that the products are held to.
-// usage: npm run bench:kernels -- [--rounds N] [--tokens N,N] [--only PATTERN] [--json | --write]
+// usage: npm run bench:kernels -- [--rounds N] [--tokens N,N] [--shapes IN-OUT,IN-OUT] [--only PATTERN] [--json | --write]
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openGpu } from "../dist/gpu/device.js";
 import { callProductBackward, callProductForward } from "../dist/kernels/product.js";
+import { hasHalfMatrices } from "../dist/kernels/product_matrix.js";
 import { tileVariant } from "../dist/kernels/product_tile.js";
 import { doubleQuantLayout } from "../dist/kernels/weight.js";
 import { timedVariants, Executor } from "../dist/program/executor.js";
@@ -20,17 +21,15 @@ const { values: flags } = parseArgs({
     rounds: { type: "string", default: "5" },
     tokens: { type: "string", default: "512,1" },
     only: { type: "string", default: "" },
+    shapes: { type: "string", default: "576-1536,1536-576,2048-2048,2048-5632" },
     write: { type: "boolean", default: false },
   },
 });
 
 /** [in, out]: the feed-forward of a 135 M Llama, then q_proj and gate_proj of a 1.1 B one. */
-const SHAPES = [
-  [576, 1536],
-  [1536, 576],
-  [2048, 2048],
-  [2048, 5632],
-];
+const SHAPES = flags.shapes.split(",").map((shape) => shape.split("-").map(Number));
+if (!SHAPES.every((shape) => shape.length === 2 && shape.every((n) => Number.isInteger(n / 64) && n > 0)))
+  throw new Error(`--shapes: ${flags.shapes} has other than IN-OUT of whole blocks of 64`);
 const FORMATS = ["f32", "bf16", "int8", "nf4", "nf4 double-quantised"];
 const RANK = 16;
 /** Fewer tokens are generation, which has no backward. */
@@ -77,7 +76,7 @@ function weight(format, inputs, out) {
   };
 }
 
-function forward(format, N, [inputs, out], rank) {
+function forward(format, N, [inputs, out], rank, half) {
   const low = rank && {
     p: given("p", [N, rank]),
     b: given("b", [out, rank]),
@@ -89,10 +88,10 @@ function forward(format, N, [inputs, out], rank) {
     y: given("y", [N, out]),
     ...low,
   };
-  return callProductForward("bench", t, { N, rank });
+  return callProductForward("bench", t, { N, rank, half });
 }
 
-function backward(format, N, [inputs, out], rank) {
+function backward(format, N, [inputs, out], rank, half) {
   const low = rank && { q: given("q", [N, rank]), a: given("a", [rank, inputs]) };
   const t = {
     e: given("e", [N, out]),
@@ -100,20 +99,29 @@ function backward(format, N, [inputs, out], rank) {
     dx: given("dx", [N, inputs]),
     ...low,
   };
-  return callProductBackward("bench", t, { N, rank });
+  return callProductBackward("bench", t, { N, rank, half });
 }
 
-/** The products of one shape; the last two are those of a DoRA step. */
-function products(N, shape) {
+/** The products of one shape; those with a rank are those of a DoRA step, on a real GPU with matrix units also in f16. */
+function products(N, shape, hasMatrices) {
+  const step = { format: "nf4 double-quantised", rank: RANK };
   const kinds = [
     ...FORMATS.map((format) => ({ format, rank: 0 })),
-    { format: "nf4 double-quantised", rank: RANK },
+    step,
+    ...(hasMatrices
+      ? [
+          { ...step, half: true },
+          { ...step, half: "split" },
+        ]
+      : []),
   ];
-  return kinds.flatMap(({ format, rank }) => {
-    const name = rank > 0 ? `${format}, rank ${rank}` : format;
-    const both = [{ product: `${name} forward`, format, call: forward(format, N, shape, rank) }];
-    if (N >= FEWEST_BACKWARD_TOKENS)
-      both.push({ product: `${name} dX`, format, call: backward(format, N, shape, rank) });
+  return kinds.flatMap(({ format, rank, half = false }) => {
+    const name = [format, rank > 0 && `rank ${rank}`, half && (half === "split" ? "two f16" : "f16")]
+      .filter(Boolean)
+      .join(", ");
+    const both = [{ product: `${name} forward`, format, call: forward(format, N, shape, rank, half) }];
+    if (N >= FEWEST_BACKWARD_TOKENS && half !== "split")
+      both.push({ product: `${name} dX`, format, call: backward(format, N, shape, rank, half) });
     return both;
   });
 }
@@ -158,7 +166,7 @@ async function prepare(gpu, { product, format, call }, variant) {
 /** Best of interleaved rounds, so that a busy moment hits all of them alike. */
 async function measure(gpu, N, shape) {
   const prepared = [];
-  for (const p of products(N, shape).filter((each) =>
+  for (const p of products(N, shape, hasMatrices).filter((each) =>
     `${each.product} ${shape.join("->")}`.includes(flags.only),
   )) {
     for (const variant of variants(p, gpu)) prepared.push(await prepare(gpu, p, variant));
@@ -180,6 +188,7 @@ async function measure(gpu, N, shape) {
 }
 
 const gpu = await openGpu();
+const hasMatrices = !gpu.traits.isSoftware && hasHalfMatrices(gpu.traits);
 const adapter = adapterText(gpu.traits);
 const bits = vectorBits(gpu.traits);
 const rows = [];
@@ -190,7 +199,7 @@ for (const N of flags.tokens.split(",").map(Number)) {
   }
 }
 const rounds = Number(flags.rounds);
-const ratios = productRatios(rows);
+const ratios = productRatios(rows, hasMatrices);
 const text = kernelsText(rows, ratios, {
   machine: machineText(),
   adapter,

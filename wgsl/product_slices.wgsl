@@ -1,6 +1,9 @@
 // Forward products of few rows: y = x Wt + p Bt for TOKENS rows of x and COLUMNS columns per workgroup, a column per lane. SLICES lanes
 // share a column, each with DEPTH of SLICES * DEPTH terms at a time, so that many weights are on their way at once; their sums are added
 // in the end, in order. Every weight is decoded once, in registers. Grid: column tiles, row tiles. Any adapter.
+#if SUBGROUP_SIZE
+enable subgroup_size_control;
+#endif
 const LANES = #{COLUMNS * SLICES}u;
 const COLUMNS = #{COLUMNS}u;
 const TOKENS = #{TOKENS}u;
@@ -27,6 +30,9 @@ fn low(t: u32, j: u32) -> f32 {
 }
 #endif
 
+#if SUBGROUP_SIZE
+@subgroup_size(#{SUBGROUP_SIZE})
+#endif
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row0 = wg.y * TOKENS;

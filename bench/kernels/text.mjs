@@ -3,7 +3,7 @@ import { geometricMean } from "../shared/numbers.mjs";
 import { sectionOf } from "../shared/section.mjs";
 import { digits, measuredWith, reached, table } from "../shared/table.mjs";
 
-/** Each ratio is a geometric mean over the shapes, for a software adapter and many tokens. */
+/** Each ratio is a geometric mean over the shapes, for many tokens: on a software adapter, and on matrix units. */
 const TARGETS = [
   { name: "NF4 forward / best f32", least: 1, over: ["nf4 forward"], under: ["f32 forward", "f32 dX"] },
   { name: "NF4 dX / NF4 forward", least: 0.95, over: ["nf4 dX"], under: ["nf4 forward"] },
@@ -14,12 +14,23 @@ const TARGETS = [
     under: ["f32 forward 8x8 tile"],
   },
 ];
+const STEP = "nf4 double-quantised, rank 16";
+const MATRIX_TARGETS = [
+  { name: "NF4 forward, f16 / f32", least: 2, over: [`${STEP}, f16 forward`], under: [`${STEP} forward`] },
+  { name: "NF4 dX, f16 / f32", least: 2, over: [`${STEP}, f16 dX`], under: [`${STEP} dX`] },
+  {
+    name: "NF4 forward, two f16 / f32",
+    least: 1,
+    over: [`${STEP}, two f16 forward`],
+    under: [`${STEP} forward`],
+  },
+];
 const MANY_TOKENS = 64;
 
 const unique = (values) => [...new Set(values)];
 
 /** The targets' ratios at each number of tokens that was measured, where every shape has both products. */
-export function productRatios(rows) {
+export function productRatios(rows, hasMatrices = false) {
   const shapes = unique(rows.map((r) => r.shape));
   const best = (tokens, shape, names) =>
     Math.max(
@@ -29,7 +40,7 @@ export function productRatios(rows) {
         .map((r) => r.gflops),
     );
   return unique(rows.map((r) => r.tokens)).flatMap((tokens) =>
-    TARGETS.flatMap(({ name, least, over, under }) => {
+    (hasMatrices ? MATRIX_TARGETS : TARGETS).flatMap(({ name, least, over, under }) => {
       const each = shapes.map((shape) => best(tokens, shape, over) / best(tokens, shape, under));
       return each.every(Number.isFinite) ? [{ name, tokens, least, ratio: geometricMean(each), each }] : [];
     }),

@@ -3,7 +3,15 @@
  * One set of kernels serves both ways: rows x [N, K] times op(W) [K, M], where op transposes in forward only.
  * Inside a call the names are those of the forward way; in backward x is e, y is dx, p is q and b is a.
  */
-import { size, type Access, type Call, type Cost, type Defines, type Kernel } from "../program/kernel.js";
+import {
+  size,
+  type Access,
+  type Call,
+  type Cost,
+  type Defines,
+  type Kernel,
+  type Variant,
+} from "../program/kernel.js";
 import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
 import { matrixVariant, smallMatrixVariant } from "./product_matrix.js";
 import { slicesVariant } from "./product_slices.js";
@@ -14,6 +22,13 @@ import { vectorVariant } from "./product_vector.js";
 import { doubleQuantLayout, type Weight } from "./weight.js";
 
 const SMALL = [smallMatrixVariant, smallTileVariant];
+
+/** For generation and column norms. int8 is a head's, whose columns are many. */
+const FEW_ROWS: Readonly<Record<string, readonly Variant[]>> = {
+  nf4_product_forward: [vectorVariant, slicesVariant],
+  dense_product_forward: [vectorVariant, slicesVariant],
+  int8_product_forward: [vectorVariant],
+};
 
 function productKernel(name: string, yAccess: Access): Kernel {
   return {
@@ -29,9 +44,7 @@ function productKernel(name: string, yAccess: Access): Kernel {
       residual: "read",
       y: yAccess,
     },
-    variants: name.endsWith("_forward")
-      ? [softwareVariant, vectorVariant, slicesVariant, matrixVariant, tileVariant, ...SMALL]
-      : [softwareVariant, matrixVariant, tileVariant, ...SMALL],
+    variants: [softwareVariant, ...(FEW_ROWS[name] ?? []), matrixVariant, tileVariant, ...SMALL],
     twin: productTwin,
     cost: productCost,
   };

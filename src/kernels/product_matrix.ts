@@ -20,8 +20,8 @@ interface Build {
   /** Which subgroup size, where the adapter leaves a choice. */
   readonly subgroup: "smallest" | "largest";
   readonly lanes: number;
-  /** Subgroups side by side; "square": as many as one below the other, or half. */
-  readonly side: 1 | "square";
+  /** Subgroups side by side; "square": as many as one below the other, or half; "wide": or in the forward direction twice. */
+  readonly side: 1 | "square" | "wide";
   /** Result matrices of a subgroup, one below the other and side by side. */
   readonly TM: number;
   readonly TN: number;
@@ -29,6 +29,8 @@ interface Build {
   readonly DEPTH: number;
   /** What is different where values are sums of two f16, which take twice the room. */
   readonly split: Partial<Build>;
+  /** Rows of x that are on their way at a time; AHEAD has all. */
+  readonly BATCH?: number;
   /** Backward: the most terms of a column of W that a lane turns at a time. */
   readonly TERMS: number;
   /** The most left matrices of one row that are held at a time. */
@@ -43,11 +45,14 @@ const COMMON = {
   subgroup: "smallest",
   side: "square",
   split: { DEPTH: 16 },
-  TERMS: 1,
+  BATCH: 4,
+  TERMS: 4,
   CHAIN: 1,
   PEELED: 0,
-  AHEAD: 1,
+  AHEAD: 0,
 } as const;
+
+const AHEAD = { TERMS: 1, AHEAD: 1 } as const;
 
 /**
  * Intel's compiler keeps sums in place under conditions (PEELED), and each load needs an address of its own: chains of three. On the
@@ -58,10 +63,10 @@ const INTEL = {
   side: 1,
   DEPTH: 64,
   split: { DEPTH: 32 },
+  BATCH: 1,
   TERMS: 2,
   CHAIN: 3,
   PEELED: 1,
-  AHEAD: 0,
 } as const;
 
 /**
@@ -72,9 +77,9 @@ const BUILDS = {
   arc: { ...INTEL, lanes: 96, TM: 1, TN: 6 },
   xe2: { ...INTEL, lanes: 128, TM: 2, TN: 2 },
   amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32 },
-  nvidia: { ...COMMON, lanes: 512, TM: 2, TN: 2, DEPTH: 32, split: { lanes: 256 } },
+  nvidia: { ...COMMON, ...AHEAD, side: "wide", lanes: 512, TM: 2, TN: 2, DEPTH: 32, split: { lanes: 256 } },
   wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32 },
-  narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16 },
+  narrow: { ...COMMON, ...AHEAD, lanes: 128, TM: 2, TN: 2, DEPTH: 16 },
 } as const satisfies Record<string, Build>;
 
 /** The same with a quarter of the results (on NVIDIA half), for few workgroups. Intel's have no more than those. */
@@ -141,7 +146,9 @@ export function matrixTile(
   const matrix = bestMatrix(DEPTH, lanes, traits);
   if (!matrix) return undefined;
   const subgroups = build.lanes / lanes;
-  const SUBGROUPS_N = build.side === 1 ? 1 : 2 ** Math.floor(Math.log2(subgroups) / 2);
+  const half = Math.log2(subgroups) / 2;
+  const isWide = build.side === "wide" && option(call, "BACKWARD") === 0;
+  const SUBGROUPS_N = build.side === 1 ? 1 : 2 ** (isWide ? Math.ceil(half) : Math.floor(half));
   const SUBGROUPS_M = subgroups / SUBGROUPS_N;
   const { TN } = build;
   // Few tokens: a lower tile, of at least four values of x for each lane, and of no less than two matrices, if there are two, since these
@@ -176,7 +183,7 @@ export function matrixTile(
     X_TERMS,
     W_TERMS,
     PAD,
-    BATCH: build.AHEAD ? passes : 1,
+    BATCH: build.AHEAD ? passes : Math.min(build.BATCH ?? 1, passes),
     TERMS: Math.min(build.TERMS, staged),
     CHAIN: steps % build.CHAIN === 0 ? build.CHAIN : 1,
     PEELED: build.PEELED,

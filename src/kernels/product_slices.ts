@@ -5,6 +5,7 @@
 import { option, size, type Variant } from "../program/kernel.js";
 import { besideLarge, hasVec4Low, hasVec4Rows, hasVec4Weights, isAligned } from "./product_layout.js";
 import { tileVariant } from "./product_tile.js";
+import { smallestSubgroup } from "./subgroup_size.js";
 
 const SHAPE = { COLUMNS: 32, SLICES: 8, TOKENS: 16, DEPTH: 32 };
 /** Rows that pay: every row tile decodes all weights again. */
@@ -19,9 +20,10 @@ export const slicesVariant: Variant = besideLarge(tileVariant, {
     option(call, "BACKWARD") === 0 &&
     size(call, "N") <= MOST_TOKENS &&
     WORKGROUP_BYTES <= traits.maxWorkgroupBytes,
-  defines: (call) => ({
+  defines: (call, traits) => ({
     ...call.options,
     ...SHAPE,
+    SUBGROUP_SIZE: smallestSubgroup(traits),
     X_VEC4: hasVec4Rows(call),
     W_VEC4: hasVec4Weights(call),
     B_VEC4: hasVec4Low(call),

@@ -16,7 +16,7 @@ function accepted(c: (typeof CASES)[number], isForward: boolean, { traits }: Gpu
   return [
     ...(c.software && isSoftware ? ["software"] : []),
     ...(isForward && c.N <= 4 ? ["vector"] : []),
-    ...(isForward && c.N > 4 && c.N <= 32 ? ["slices"] : []),
+    ...(isForward && c.N > 4 && c.N <= 32 && c.format !== "int8" ? ["slices"] : []),
     "tile",
     ...(c.N > 4 ? ["small_tile"] : []),
   ];

@@ -118,8 +118,9 @@ const OTHER_BUILDS: Readonly<Record<string, (own: Defines) => Defines>> = {
     TERMS: 1,
   }),
 };
-/** Rows of 32 terms, whose lanes store in another order than those of 16: real GPUs have them anyway. */
+/** Of other adapters with this one's sizes, and rows of 32 terms, whose lanes store in another order than those of 16. */
 const DEEP_BUILDS: typeof OTHER_BUILDS = {
+  "two rows at a time, four terms of a column": () => ({ AHEAD: 0, DEPTH: 32, BATCH: 2, TN: 4, TERMS: 4 }),
   "deep tiles, two lanes for a column": () => ({ DEPTH: 32, BATCH: 4 }),
   "deep tiles, a lane for a column": () => ({ DEPTH: 32, BATCH: 4, TN: 4 }),
 };
