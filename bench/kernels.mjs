@@ -210,5 +210,9 @@ const text = kernelsText(rows, ratios, {
 if (flags.json) console.log(JSON.stringify({ adapter, rounds, rows, ratios }));
 else console.log(text);
 if (flags.write)
-  writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), sectionOf("products", bits), text);
+  writeSection(
+    fileURLToPath(new URL(gpu.traits.isSoftware ? "RESULTS.md" : "GPUS.md", import.meta.url)),
+    gpu.traits.isSoftware ? sectionOf("products", bits) : `products, ${adapter}`,
+    text,
+  );
 await gpu.destroy();

@@ -152,20 +152,27 @@ fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f) {
   let at = column % #{W_PART}u * STRIDE + k % #{ROW_TERMS}u;
   let layer = k / #{ROW_TERMS}u;
   let start = first_pair(lane);
-#for p in 0..4
+#for h in 0..2
   {
-    let place = at + (#{p}u + start) % 4u * 2u;
+    let v = vec4f(pairs[#{2 * h}], pairs[#{2 * h + 1}]);
 #if W_TERMS == 2
-    let first = first_bits(vec4f(pairs[#{p}], 0.0, 0.0)).xy;
-    let half = vec2<f16>(first);
-    let rest = vec2<f16>(pairs[#{p}] - first);
-    w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place] = rest.x;
-    w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place + 1u] = rest.y;
+    let first = first_bits(v);
+    let half = vec4<f16>(first);
+    let rest = vec4<f16>(v - first);
 #else
-    let half = vec2<f16>(pairs[#{p}]);
+    let half = vec4<f16>(v);
 #endif
-    w_tile[layer][column / #{W_PART}u][place] = half.x;
-    w_tile[layer][column / #{W_PART}u][place + 1u] = half.y;
+#for p in 0..2
+    {
+      let place = at + (#{2 * h + p}u + start) % 4u * 2u;
+#if W_TERMS == 2
+      w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place] = rest[#{2 * p}];
+      w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place + 1u] = rest[#{2 * p + 1}];
+#endif
+      w_tile[layer][column / #{W_PART}u][place] = half[#{2 * p}];
+      w_tile[layer][column / #{W_PART}u][place + 1u] = half[#{2 * p + 1}];
+    }
+#endfor
   }
 #endfor
 }
