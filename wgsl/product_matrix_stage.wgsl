@@ -199,7 +199,7 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 #endif
 #if LOWRANK
 
-// Four neighbouring values of a row of b; terms past the rank are zero.
+// Four neighbouring values of a row of b.
 fn load_b(row: u32, column: u32, length: u32) -> vec4f {
   let at = row * length + column;
 #if B_VEC4
@@ -209,7 +209,8 @@ fn load_b(row: u32, column: u32, length: u32) -> vec4f {
 #endif
 }
 
-fn terms(r: u32, v: vec4f) -> vec4f {
+// The same with zeros past the rank.
+fn ranked(r: u32, v: vec4f) -> vec4f {
   return select(vec4f(), v, vec4u(r, r + 1u, r + 2u, r + 3u) < vec4u(sizes.rank));
 }
 
@@ -223,7 +224,7 @@ fn find_b_max(lane: u32, column0: u32) {
   let quads = (sizes.rank + 3u) / 4u;
   for (var i = lane; i < COLUMNS * quads; i += LANES) {
     let r = i % quads * 4u;
-    most = max(most, largest(terms(r, load_b(min(column0 + i / quads, sizes.M - 1u), r, sizes.rank))));
+    most = max(most, largest(ranked(r, load_b(min(column0 + i / quads, sizes.M - 1u), r, sizes.rank))));
   }
 #endif
   atomicMax(&b_max[0], bitcast<u32>(most));
@@ -253,7 +254,7 @@ fn stage_b(lane: u32, column0: u32, r0: u32, scale: f32) {
 #for e in 0..EACH
     {
       let r = r0 + k + #{8 * e}u;
-      store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, mat2x4f(terms(r, load_b(row, r, sizes.rank)), terms(r + 4u, load_b(row, r + 4u, sizes.rank))) * scale));
+      store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, mat2x4f(ranked(r, load_b(row, r, sizes.rank)), ranked(r + 4u, load_b(row, r + 4u, sizes.rank))) * scale));
     }
 #endfor
   }

@@ -25,8 +25,11 @@ interface Trial {
 const PLAIN = "tile";
 const ON_MATRICES = ["matrix", "small_matrix"] as const;
 
-/** Inputs rounded to f16, sums of two f16, and attention, whose probabilities are rounded too: 4e-4, 6e-7 and 6e-4 were seen on matrices that are right. */
-const ROUNDED = 1e-3;
+/**
+ * Inputs rounded to f16, sums of two f16, and attention, whose probabilities are rounded too: 4e-4, 6e-7 and 6e-4 were seen on matrices
+ * that are right, and where a driver rounds toward zero, as it may, 9e-4.
+ */
+const ROUNDED = 5e-3;
 const SPLIT = 1e-5;
 const ATTENTION = 4e-3;
 

@@ -192,8 +192,8 @@ export function matrixTile(
 }
 
 /**
- * Three products of matrices for one still take a third of a plain tile's time on NVIDIA, but not half on AMD and Intel (npm run
- * bench:gpus): there such calls stay f32.
+ * Three products of matrices for one still take 0.6 of a plain tile's time on NVIDIA (bench/GPUS.md), but about all of it on AMD and Intel
+ * (npm run bench:gpus): there such calls stay f32.
  */
 const splitPays = (traits: AdapterTraits): boolean => traits.vendor === "nvidia" || traits.isSoftware;
 

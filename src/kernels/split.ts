@@ -7,8 +7,8 @@ import { option, size, type Call, type Defines, type Variant } from "../program/
 /** Of every workgroup: what WebGPU promises everywhere. */
 export const SPLIT_LANES = 256;
 
-/** Workgroups with which a large GPU has something to do everywhere: an RTX 4090 has 128 SMs, an H100 132. */
-const BUSY_WORKGROUPS = 128;
+/** Workgroups of all lanes with which a large GPU has something to do everywhere: an RTX 4090 has 128 SMs, an H100 132. */
+const ENOUGH_WORKGROUPS = 128;
 
 /** What a variant for real GPUs says of a software adapter, which is never idle and pays for every barrier. */
 export const isTimed: Variant["isTimed"] = (traits) => !traits.isSoftware;
@@ -25,7 +25,7 @@ export interface SharedTokens {
  * @param others workgroups for the same columns
  */
 export function sharedTokens(columns: number, others = 1): SharedTokens {
-  const LANES = Math.ceil(columns / 32) * others >= BUSY_WORKGROUPS ? 32 : 16;
+  const LANES = Math.ceil(columns / 32) * others >= ENOUGH_WORKGROUPS ? 32 : 16;
   return { LANES, ROWS: SPLIT_LANES / LANES, TOKENS: 4 };
 }
 
@@ -54,7 +54,7 @@ function downTile(call: Call): Defines {
     LARGER_TILES.map(([tokens, ranks]) => [tokens, Math.min(ranks, widest)] as const).find(
       ([tokens, ranks]) => {
         const [x, y] = tiles(call, tokens, ranks);
-        return x * y >= BUSY_WORKGROUPS;
+        return x * y >= ENOUGH_WORKGROUPS;
       },
     ) ?? SMALLEST_TILE;
   return { TOKENS, RANKS };

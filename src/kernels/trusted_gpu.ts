@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { openGpu, type Gpu, type OpenOptions } from "../gpu/device.js";
+import { OutOfGpuMemoryError } from "../gpu/errors.js";
 import type { AdapterTraits } from "../gpu/traits.js";
 import { adapterFile, remember } from "../program/tuner.js";
 import { triedText, tryMatrices } from "./matrix_trial.js";
@@ -56,7 +57,7 @@ const withoutMatrices = (gpu: Gpu): Gpu => ({ ...gpu, traits: { ...gpu.traits, m
 /**
  * Opens a GPU and tries its matrices, unless a trial of the same driver and shaders is remembered (beside the tuner's tables).
  * A trial has a device of its own: one that is lost or reports errors does not end what comes after it.
- * @param say told in one line where matrices are not used
+ * @param say told in a line that there is a trial, and in another where matrices are not used
  */
 export async function openTrusted(
   options: OpenOptions,
@@ -70,12 +71,15 @@ export async function openTrusted(
   const path = trialFile(traits);
   let faults = await remembered(path);
   if (faults) return judged(gpu, faults, say);
+  say("trying this GPU's matrix units (once)");
   try {
     faults = await trial(gpu);
   } catch (error) {
-    // Not remembered: a GPU may be short of memory, or just be lost.
-    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
     await gpu.destroy();
+    // A full card says nothing of its matrices, and the run will say that it is full.
+    if (error instanceof OutOfGpuMemoryError) return { gpu: await openGpu(options), matrices: "untried" };
+    // Not remembered: a GPU may just be lost.
+    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
     say(faultLine(traits, `fail with this driver: ${reason}`));
     return { gpu: withoutMatrices(await openGpu(options)), matrices: "wrong" };
   }

@@ -167,7 +167,7 @@ export class Executor {
       pass.setBindGroup(0, bound.group);
       for (let i = 0; i < count; i++) pass.dispatchWorkgroups(...variant.grid(call, bound.defines));
       pass.end();
-      this.gpu.device.queue.submit([encoder.finish()]);
+      return encoder.finish();
     }, repeats);
   }
 

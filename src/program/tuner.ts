@@ -103,7 +103,8 @@ export async function tune(
   const table = new Map<string, string>();
   if (mode === "off") return table;
   const { gpu } = executor;
-  const path = adapterFile(gpu.traits);
+  // Without matrices (a trial may have failed once) other variants are best.
+  const path = adapterFile(gpu.traits, JSON.stringify(gpu.traits.matrixShapes));
   const cache = await readCache(path);
   let measured = 0;
   /** What measured calls have added to: whatever they found in workspace may be in there now. */

@@ -69,6 +69,6 @@ it("says that they are not used, and why", async ({ skip }) => {
   const text = await doctor(["product forward (matrix) by 1.9"]);
   expect(lineOf(text)).toMatch(/^matrix units +not used +.*wrong with this driver, as said above$/);
   expect(text).toMatch(
-    /^note: the matrix units of .* give wrong numbers with this driver: product forward \(matrix\) by 1\.9 off; plain kernels/,
+    /^note: the matrix units of .* give wrong numbers with this driver: product forward \(matrix\) by 1\.9 off; plain kernels/m,
   );
 });

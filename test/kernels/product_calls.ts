@@ -99,7 +99,6 @@ export const describeCase = (c: Case): string =>
     .map(([k, v]) => `, ${k} ${v}`)
     .join("");
 
-/** The software variant takes aligned shapes only: rows of whole words, vectors and blocks. */
 /** As large as the tiles of a real run, for software adapters: what other variants have of that is in CASES. */
 export const LARGE: readonly Case[] = [
   { format: "nf4 nested", N: 112, in: 512, out: 1536, rank: 12, scaleBias: "scale" },
@@ -107,6 +106,7 @@ export const LARGE: readonly Case[] = [
   { format: "f32", N: 64, in: 1024, out: 768 },
 ];
 
+/** The software variant takes aligned shapes only: rows of whole words, vectors and blocks. */
 export const CASES: readonly (Case & { readonly software: boolean })[] = [
   { format: "nf4", N: 33, in: 576, out: 192, software: true },
   { format: "nf4", N: 65, in: 192, out: 100, rank: 16, software: true },

@@ -122,7 +122,8 @@ const OTHER_BUILDS: Readonly<Record<string, (own: Defines) => Defines>> = {
 const DEEP_BUILDS: typeof OTHER_BUILDS = {
   "two rows at a time, four terms of a column": () => ({ AHEAD: 0, DEPTH: 32, BATCH: 2, TN: 4, TERMS: 4 }),
   "deep tiles, two lanes for a column": () => ({ DEPTH: 32, BATCH: 4 }),
-  "deep tiles, a lane for a column": () => ({ DEPTH: 32, BATCH: 4, TN: 4 }),
+  "deep tiles, four lanes for a column": () => ({ SUBGROUPS_M: 8, SUBGROUPS_N: 2, DEPTH: 32, BATCH: 8 }),
+  "deeper tiles": () => ({ DEPTH: 64, BATCH: 8 }),
 };
 /** The matrix variant with such a build. */
 const otherVariant = (build: (own: Defines) => Defines): Variant => ({
@@ -136,7 +137,7 @@ const otherVariant = (build: (own: Defines) => Defines): Variant => ({
 /** Builds, and what they are tested with: no whole blocks and words, and whole ones. */
 const BUILDS_WITH_CASES = [
   { builds: OTHER_BUILDS, c: MATRIX_CASES.at(-1) as Case },
-  { builds: DEEP_BUILDS, c: { format: "nf4 nested", N: 9, in: 192, out: 128, rank: 4 } },
+  { builds: DEEP_BUILDS, c: { format: "nf4 nested", N: 9, in: 192, out: 256, rank: 33, blockSize: 64 } },
 ] as const;
 
 describe("the builds of other adapters", () => {

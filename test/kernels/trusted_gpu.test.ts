@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openGpu, type Gpu } from "../../src/gpu/device.js";
+import { OutOfGpuMemoryError } from "../../src/gpu/errors.js";
 import { triedText, TRIALS, tryMatrices } from "../../src/kernels/matrix_trial.js";
 import { expandWgsl } from "../../src/gpu/wgsl.js";
 import { hasHalfMatrices } from "../../src/kernels/product_matrix.js";
@@ -13,6 +14,7 @@ import { useGpu } from "./harness.js";
 import { VENDORS } from "./matrix_vendors.js";
 
 const context = useGpu();
+const TRYING = "trying this GPU's matrix units (once)";
 const NO_MATRICES = "this adapter has no f16 matrices";
 const hasMatrices = (): boolean => hasHalfMatrices(context.gpu.traits);
 
@@ -92,6 +94,7 @@ describe("a GPU with a trial", () => {
   /** Opens with a trial that finds this, or throws. @returns what was said, and whether there was a trial */
   async function opened(found: readonly string[] | Error, onSoftware = true) {
     const lines: string[] = [];
+    const say = (line: string): void => void (line === TRYING || lines.push(line));
     let trials = 0;
     const trial = async (gpu: Gpu): Promise<readonly string[]> => {
       trials++;
@@ -99,7 +102,7 @@ describe("a GPU with a trial", () => {
       gpu.device.destroy();
       throw found;
     };
-    const { gpu, matrices } = await openTrusted({}, (line) => void lines.push(line), { trial, onSoftware });
+    const { gpu, matrices } = await openTrusted({}, say, { trial, onSoftware });
     const { traits } = gpu;
     await gpu.idle();
     await gpu.destroy();
@@ -131,6 +134,15 @@ describe("a GPU with a trial", () => {
     expect(first).toMatchObject({ trials: 1, matrices: "wrong", traits: { matrixShapes: [] } });
     expect(first.lines).toEqual([expect.stringMatching(/fail with this driver: the device was lost; plain/)]);
     expect(await opened([])).toMatchObject({ trials: 1, matrices: "right", lines: [] });
+  });
+
+  it("keeps them where the card is full, which the run will say, and tries again the next time", async ({
+    skip,
+  }) => {
+    skip(!hasMatrices(), NO_MATRICES);
+    const full = await opened(new OutOfGpuMemoryError("x", 4));
+    expect(full).toMatchObject({ trials: 1, matrices: "untried", lines: [], traits: context.gpu.traits });
+    expect((await opened([])).trials).toBe(1);
   });
 
   it("tries again where what is remembered is broken, or is of other shaders", async ({ skip }) => {

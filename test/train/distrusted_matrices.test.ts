@@ -63,6 +63,7 @@ it("trains without them, whoever asks for them", async ({ skip }) => {
   skip(!hasMatrices, "this adapter has no f16 matrices");
   const [forced, plain] = [await events("f16", "matrix"), await events("f16", undefined)];
   expect(messages(forced)).toEqual([
+    "trying this GPU's matrix units (once)",
     expect.stringMatching(/^note: the matrix units of .* give wrong numbers/),
   ]);
   expect(forced.find((e) => e.type === "gpu")).toMatchObject({ halfProducts: false });
