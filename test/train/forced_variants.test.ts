@@ -61,7 +61,7 @@ const GOLDEN: readonly Golden[] = [
     name,
     changes: HALF,
     tolerance: ROUNDED,
-    only: name === "qdora_qwen2" ? ["matrix"] : ["matrix", "small_matrix"],
+    only: name === "qdora_llama" ? ["matrix", "small_matrix"] : ["matrix"],
   })),
 ];
 
