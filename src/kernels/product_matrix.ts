@@ -79,7 +79,7 @@ const BUILDS = {
   amd: { ...COMMON, subgroup: "largest", lanes: 256, TM: 4, TN: 4, DEPTH: 32 },
   nvidia: { ...COMMON, ...AHEAD, side: "wide", lanes: 512, TM: 2, TN: 2, DEPTH: 32, split: { lanes: 256 } },
   wide: { ...COMMON, lanes: 128, TM: 4, TN: 4, DEPTH: 32 },
-  narrow: { ...COMMON, ...AHEAD, lanes: 128, TM: 2, TN: 2, DEPTH: 16 },
+  narrow: { ...COMMON, lanes: 128, TM: 2, TN: 2, DEPTH: 16, BATCH: 1 },
 } as const satisfies Record<string, Build>;
 
 /** The same with a quarter of the results (on NVIDIA half), for few workgroups. Intel's have no more than those. */
