@@ -1,21 +1,7 @@
 // A At of COUNT modules whose factors A lie in one arena. One lane per row of a result, COLS columns per workgroup: their rows of A are read
 // at addresses that all lanes share. Grid: column tiles of all results, row tiles. Any adapter; once per update.
 const LANES = #{LANES}u;
-struct Sizes {
-#for m in 0..COUNT
-  rank#{m}: u32,
-  in#{m}: u32,
-  a#{m}: u32, // element of a at which A [rank, in] begins
-#endfor
-  stride: u32, // elements from one result to the next
-}
-@group(0) @binding(0) var<uniform> sizes: Sizes;
-#if QUADS
-@group(0) @binding(1) var<storage, read> a: array<vec4f>; // the arena
-#else
-@group(0) @binding(1) var<storage, read> a: array<f32>; // the arena
-#endif
-@group(0) @binding(2) var<storage, read_write> gram: array<f32>; // [rank, rank] for each module
+#include "adapter_gram_bindings.wgsl"
 
 // Columns first .. first + COLS of a result's row.
 fn row_of(start: u32, rank: u32, width: u32, result: u32, row: u32, first: u32) {

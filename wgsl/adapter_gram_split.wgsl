@@ -2,17 +2,7 @@
 // width, every LANES-th vec4 each. The order of the sums is fixed. Grid: tiles of all results. For real GPUs; once per
 // update. Needs widths and beginnings of whole vec4.
 const LANES = #{LANES}u;
-struct Sizes {
-#for m in 0..COUNT
-  rank#{m}: u32,
-  in#{m}: u32,
-  a#{m}: u32, // element of a at which A [rank, in] begins
-#endfor
-  stride: u32, // elements from one result to the next
-}
-@group(0) @binding(0) var<uniform> sizes: Sizes;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>; // the arena
-@group(0) @binding(2) var<storage, read_write> gram: array<f32>; // [rank, rank] for each module
+#include "adapter_gram_bindings.wgsl"
 var<workgroup> sums: array<vec4f, #{2 * LANES / 2}>; // [2, LANES / 2]
 
 @compute @workgroup_size(LANES)

@@ -5,18 +5,9 @@ const TOKENS = #{TOKENS}u;
 const RANKS = #{RANKS}u;
 const DEPTH = #{DEPTH}u;
 const LANES = #{TOKENS * RANKS / 4}u;
-struct Sizes {
-  N: u32,
-  K: u32,
-  rank: u32,
-  alpha: f32,
-  member: u32, // ranks of a module: as many modules as fit rank share x
-  stride: u32, // elements from one module's block of p to the next
-}
-@group(0) @binding(0) var<uniform> sizes: Sizes;
+#include "lowrank_down_places.wgsl"
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [N, K]
 @group(0) @binding(2) var<storage, read> w: array<f32>; // [rank, K], COLUMNS [K, rank]
-@group(0) @binding(3) var<storage, read_write> p: array<f32>; // a block [N, member] for each module
 var<workgroup> x_tile: array<f32, #{TOKENS * (DEPTH + 1)}>; // [TOKENS, DEPTH + 1], padded against bank conflicts
 var<workgroup> w_tile: array<vec4f, #{DEPTH * RANKS / 4}>; // [DEPTH, RANKS / 4]
 
@@ -27,10 +18,6 @@ fn load_w(r: u32, k: u32) -> f32 {
 #else
   return select(0.0, w[r * sizes.K + k], inside);
 #endif
-}
-
-fn place(token: u32, r: u32) -> u32 {
-  return r / sizes.member * sizes.stride + token * sizes.member + r % sizes.member;
 }
 
 @compute @workgroup_size(LANES)

@@ -7,23 +7,10 @@ const RANKS = #{RANKS}u;
 const QUADS = #{RANKS / 4}u;
 const LANES = #{LANES}u;
 const DEPTH = #{LANES / (RANKS / 4)}u;
-struct Sizes {
-  N: u32,
-  K: u32,
-  rank: u32,
-  alpha: f32,
-  member: u32, // ranks of a module: as many modules as fit rank share x
-  stride: u32, // elements from one module's block of p to the next
-}
-@group(0) @binding(0) var<uniform> sizes: Sizes;
+#include "lowrank_down_places.wgsl"
 @group(0) @binding(1) var<storage, read> x: array<vec4f>; // [N, K / 4]
 @group(0) @binding(2) var<storage, read> w: array<vec4f>; // [rank, K / 4], COLUMNS [K, rank / 4]
-@group(0) @binding(3) var<storage, read_write> p: array<f32>; // a block [N, member] for each module
 var<workgroup> sums: array<vec4f, #{TOKENS * LANES / 2}>; // [TOKENS, LANES / 2]
-
-fn place(token: u32, r: u32) -> u32 {
-  return r / sizes.member * sizes.stride + token * sizes.member + r % sizes.member;
-}
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -3,21 +3,7 @@
 // Grid: column tiles, rank tiles of each module. For real GPUs: few loads wait for one another. No atomics: the order of the sums
 // is fixed, so that runs repeat bit by bit.
 const LANES = #{LANES}u;
-struct Sizes {
-  N: u32,
-  K: u32,
-  rank: u32,
-  member: u32, // ranks of a module: as many modules as fit rank share wide
-  stride: u32, // elements from one module's block of narrow to the next
-}
-@group(0) @binding(0) var<uniform> sizes: Sizes;
-@group(0) @binding(1) var<storage, read> wide: array<f32>; // [N, K]
-#if NARROW_VEC4
-@group(0) @binding(2) var<storage, read> narrow: array<vec4f>; // a block [N, member / 4] for each module
-#else
-@group(0) @binding(2) var<storage, read> narrow: array<f32>; // a block [N, member] for each module
-#endif
-@group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [rank, K], COLUMNS [K, rank]
+#include "lowrank_gradient_bindings.wgsl"
 #include "sum_rows.wgsl"
 
 @compute @workgroup_size(#{LANES * ROWS})
