@@ -10,7 +10,7 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
-import { isTimed, sharedTokens, splitDown } from "./split.js";
+import { ENOUGH_WORKGROUPS, isTimed, sharedTokens, SPLIT_LANES } from "./split.js";
 
 /**
  * Several modules that share x: their factors A are one matrix [members * rank, K], and what is narrow lies in one block
@@ -74,6 +74,48 @@ const software: Variant = {
   ],
 };
 
+/**
+ * Tokens and ranks: large tiles load less for each product, small ones make more workgroups. With more than four tokens a lane's sums
+ * and what it multiplies do not fit Intel's registers.
+ */
+const LARGER_TILES = [
+  [4, 16],
+  [4, 8],
+  [2, 8],
+] as const;
+const SMALLEST_TILE = [1, 4] as const;
+
+const tiles = (call: Call, tokens: number, ranks: number): readonly [number, number, number] => [
+  Math.ceil(size(call, "N") / tokens),
+  Math.ceil(size(call, "rank") / ranks),
+  1,
+];
+
+/** The largest tile of which there are enough. */
+function downTile(call: Call): Defines {
+  const rank = size(call, "rank");
+  const widest = rank <= 4 ? 4 : rank <= 8 ? 8 : 16;
+  const [TOKENS, RANKS] =
+    LARGER_TILES.map(([tokens, ranks]) => [tokens, Math.min(ranks, widest)] as const).find(
+      ([tokens, ranks]) => {
+        const [x, y] = tiles(call, tokens, ranks);
+        return x * y >= ENOUGH_WORKGROUPS;
+      },
+    ) ?? SMALLEST_TILE;
+  return { TOKENS, RANKS };
+}
+
+/** p = alpha x w with the sum over K split. */
+const split: Variant = {
+  name: "split",
+  file: "lowrank_down_split.wgsl",
+  accepts: (call) =>
+    size(call, "K") % 4 === 0 && (option(call, "COLUMNS") === 0 || size(call, "rank") % 4 === 0),
+  isTimed,
+  defines: (call): Defines => ({ ...call.options, ...downTile(call), LANES: SPLIT_LANES }),
+  grid: (call, d) => tiles(call, Number(d["TOKENS"]), Number(d["RANKS"])),
+};
+
 function cost(call: Call): Cost {
   const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
   return { flops: 2 * N * K * rank, bytes: 4 * (N * K + N * rank + K * rank) };
@@ -82,7 +124,7 @@ function cost(call: Call): Cost {
 export const lowrankDown: Kernel = {
   name: "lowrank_down",
   bindings: { x: "read", w: "read", p: "write" },
-  variants: [software, splitDown, tile],
+  variants: [software, split, tile],
   twin(memory, call) {
     const [x, w, p] = [bound(memory, "x"), bound(memory, "w"), bound(memory, "p")];
     const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
