@@ -5,7 +5,8 @@
 // A row of x is scaled by a power of two that brings its largest value near 2^14, found in a first pass over the row: no value
 // overflows, and only those below 2^-28 of the row's largest lose bits. B has such a scale per column tile, and p the opposite one.
 // Weights must lie within f16's range. With X_TERMS and W_TERMS of 2 a value is the sum of two f16, its first 11 bits and what they
-// leave, and all products but that of both rests are added: nearly f32's numbers. Grid: column tiles, row tiles.
+// leave, and all products but that of both rests are added: nearly f32's numbers. W_TERMS is 1 where f16 holds W; B, which lies in the tiles
+// of W (TILE_TERMS), is a sum of as many as x. Grid: column tiles, row tiles.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -34,7 +35,7 @@ const STRIDE = #{ROW_TERMS + PAD}u; // of a row of a tile, padded against bank c
 // [X_TERMS * LAYERS, SUBGROUPS_M, TM * MATRIX_M, STRIDE]. The two outer indices stand outside of what a matrix load sees: its offset is
 // a constant then, and bounds checks of matrix loads fall away.
 var<workgroup> x_tile: array<array<array<f16, #{X_PART * (ROW_TERMS + PAD)}>, #{SUBGROUPS_M}>, #{X_TERMS * LAYERS}>;
-var<workgroup> w_tile: array<array<array<f16, #{W_PART * (ROW_TERMS + PAD)}>, #{SUBGROUPS_N}>, #{W_TERMS * LAYERS}>;
+var<workgroup> w_tile: array<array<array<f16, #{W_PART * (ROW_TERMS + PAD)}>, #{SUBGROUPS_N}>, #{TILE_TERMS * LAYERS}>;
 var<workgroup> row_max: array<atomic<u32>, ROWS>; // bits of the largest magnitude of a row
 var<workgroup> row_scale: array<f32, ROWS>; // powers of two
 var<workgroup> results: array<f32, #{SUBGROUPS * MATRIX_M * MATRIX_N}>; // one matrix per subgroup
@@ -129,6 +130,7 @@ fn main(
 #if AHEAD
 #include "product_matrix_ahead.wgsl"
 #else
+#let RIGHT_TERMS = TILE_TERMS
   for (var at = 0u; at < low + sizes.K; at += DEPTH) {
     workgroupBarrier();
     let row_end = min(row0 + ROWS, sizes.N); // rows past N are not staged

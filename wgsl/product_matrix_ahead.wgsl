@@ -2,6 +2,7 @@
 // one's products are made. The terms of p and B come first, in whole tiles.
   let k = lane % #{DEPTH / 4}u * 4u;
 #if LOWRANK
+#let RIGHT_TERMS = TILE_TERMS
   for (var at = 0u; at < low; at += DEPTH) {
     workgroupBarrier();
     let inverse = power_of_two(254u - b_field);
@@ -25,6 +26,7 @@
   var block#{c} = load_block(weight_at(lane, column0, 0u, #{c}u) / #{BLOCK}u);
 #endfor
 #endif
+#let RIGHT_TERMS = W_TERMS
   for (var at = 0u; at < sizes.K; at += DEPTH) {
     workgroupBarrier();
 #for i in 0..BATCH

@@ -44,6 +44,6 @@ fn store_word(lane: u32, group: u32, e: u32, scale: f32, word: u32) {
   let pairs = mat4x2f(
     vec2f(levels[(bytes >> 4u) & 15u], levels[bytes & 15u]), vec2f(levels[(bytes >> 12u) & 15u], levels[(bytes >> 8u) & 15u]),
     vec2f(levels[(bytes >> 20u) & 15u], levels[(bytes >> 16u) & 15u]), vec2f(levels[bytes >> 28u], levels[(bytes >> 24u) & 15u]));
-  store_w(lane, lane / #{PARTS}u + group * LANES, lane % #{PARTS}u * #{8 * EACH}u + 8u * e, pairs * scale);
+  store_w(lane, lane / #{PARTS}u + group * LANES, lane % #{PARTS}u * #{8 * EACH}u + 8u * e, pairs * scale, false);
 #endif
 }

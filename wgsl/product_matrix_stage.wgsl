@@ -147,15 +147,15 @@ fn turned_pairs(lane: u32, v: mat2x4f) -> mat4x2f {
 #endif
 }
 
-// Eight terms of a column as turned_pairs gives them.
-fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f) {
+// Eight terms of a column as turned_pairs gives them; of b, whose rests count also where f16 holds W.
+fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f, of_b: bool) {
   let at = column % #{W_PART}u * STRIDE + k % #{ROW_TERMS}u;
   let layer = k / #{ROW_TERMS}u;
   let start = first_pair(lane);
 #for h in 0..2
   {
     let v = vec4f(pairs[#{2 * h}], pairs[#{2 * h + 1}]);
-#if W_TERMS == 2
+#if TILE_TERMS == 2
     let first = first_bits(v);
     let half = vec4<f16>(first);
     let rest = vec4<f16>(v - first);
@@ -165,9 +165,11 @@ fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f) {
 #for p in 0..2
     {
       let place = at + (#{2 * h + p}u + start) % 4u * 2u;
-#if W_TERMS == 2
-      w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place] = rest[#{2 * p}];
-      w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place + 1u] = rest[#{2 * p + 1}];
+#if TILE_TERMS == 2
+      if (#{W_TERMS == 2} || of_b) {
+        w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place] = rest[#{2 * p}];
+        w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place + 1u] = rest[#{2 * p + 1}];
+      }
 #endif
       w_tile[layer][column / #{W_PART}u][place] = half[#{2 * p}];
       w_tile[layer][column / #{W_PART}u][place + 1u] = half[#{2 * p + 1}];
@@ -186,11 +188,11 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 #if ALIGNED && BLOCK % DEPTH == 0
     let scale = block_scale((row * sizes.K + k0 + k) / #{BLOCK}u);
 #for e in 0..EACH
-    store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, scale * decode_eight(load_codes(row, k0 + k + #{8 * e}u, sizes.K))));
+    store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, scale * decode_eight(load_codes(row, k0 + k + #{8 * e}u, sizes.K))), false);
 #endfor
 #else
 #for e in 0..EACH
-    store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, load_eight(row, k0 + k + #{8 * e}u, sizes.K)));
+    store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, load_eight(row, k0 + k + #{8 * e}u, sizes.K)), false);
 #endfor
 #endif
   }
@@ -254,7 +256,7 @@ fn stage_b(lane: u32, column0: u32, r0: u32, scale: f32) {
 #for e in 0..EACH
     {
       let r = r0 + k + #{8 * e}u;
-      store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, mat2x4f(ranked(r, load_b(row, r, sizes.rank)), ranked(r + 4u, load_b(row, r + 4u, sizes.rank))) * scale));
+      store_w(lane, column, k + #{8 * e}u, turned_pairs(lane, mat2x4f(ranked(r, load_b(row, r, sizes.rank)), ranked(r + 4u, load_b(row, r + 4u, sizes.rank))) * scale), true);
     }
 #endfor
   }

@@ -101,14 +101,17 @@ export function multiplyingLoop(loops) {
   return most && most.matrix + most.multiplyAdds > 0 ? most : undefined;
 }
 
-/** Multiply-adds of one lane per matrix instruction; where values are sums of two f16, several instructions make one. */
+/**
+ * Multiply-adds of one lane per matrix instruction; where values are sums of two f16, several instructions make one. TILE_TERMS are those
+ * of the low-rank part's loop: where it is another one, it has the most instructions, for as many multiply-adds.
+ */
 function matrixMultiplyAdds(loop, defines, subgroup) {
   const named = /m(\d+)n(\d+)k(\d+)/.exec(loop.matrixOp ?? "");
   const [M, N, K] = named
     ? named.slice(1).map(Number)
     : [defines.MATRIX_M, defines.MATRIX_N, defines.MATRIX_K];
-  const { X_TERMS = 1, W_TERMS = 1 } = defines;
-  return (M * N * K) / subgroup / (X_TERMS + W_TERMS - 1);
+  const { X_TERMS = 1, TILE_TERMS = 1 } = defines;
+  return (M * N * K) / subgroup / (X_TERMS + TILE_TERMS - 1);
 }
 
 /** Estimated cycles of a subgroup per multiply-add of each of its lanes: a product's tile loop with the multiplying loop inside. */

@@ -140,9 +140,12 @@ export function matrixTile(
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
   const { DEPTH } = build;
   const X_TERMS = isSplit ? 2 : 1;
-  // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing); B is in the tiles of W.
-  const isHeld = option(call, "BF16") + option(call, "F16") > 0 && option(call, "LOWRANK") === 0;
+  // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing). B, which it does not, is in the tiles of W,
+  // and but for AHEAD in one loop with it.
+  const hasLow = option(call, "LOWRANK") === 1;
+  const isHeld = option(call, "BF16") + option(call, "F16") > 0 && (!hasLow || build.AHEAD === 1);
   const W_TERMS = isSplit && !isHeld ? 2 : 1;
+  const TILE_TERMS = hasLow ? X_TERMS : W_TERMS;
   const matrix = bestMatrix(DEPTH, lanes, traits);
   if (!matrix) return undefined;
   const subgroups = build.lanes / lanes;
@@ -162,7 +165,7 @@ export function matrixTile(
   const row = build.AHEAD ? DEPTH + PAD : (DEPTH / matrix.K) * (matrix.K + PAD);
   const scaleMap = build.AHEAD && option(call, "DOUBLE") === 1 ? 256 : 0;
   const bytes =
-    2 * (X_TERMS * rows + W_TERMS * columns) * row +
+    2 * (X_TERMS * rows + TILE_TERMS * columns) * row +
     4 * (2 * rows + 4 + 16 + scaleMap + subgroups * matrix.M * matrix.N);
   const staged = (columns * DEPTH) / 8 / build.lanes;
   const isWhole = columns % build.lanes === 0 || build.lanes % columns === 0;
@@ -182,6 +185,7 @@ export function matrixTile(
     DEPTH,
     X_TERMS,
     W_TERMS,
+    TILE_TERMS,
     PAD,
     BATCH: build.AHEAD ? passes : Math.min(build.BATCH ?? 1, passes),
     TERMS: Math.min(build.TERMS, staged),

@@ -124,6 +124,17 @@ const AHEAD_BUILDS: typeof OTHER_BUILDS = {
   "loading ahead, four lanes for a column": () => ({ ...AHEAD, SUBGROUPS_M: 8, SUBGROUPS_N: 2, DEPTH: 32 }),
   "loading ahead, deeper tiles": () => ({ ...AHEAD, DEPTH: 64 }),
 };
+/** Sums of two f16 as NVIDIA's tiles have them: where f16 holds W, the rests of B alone are in its tiles. */
+const aheadSplit = (own: Defines): Defines => ({
+  ...AHEAD,
+  SUBGROUPS_M: 4,
+  SUBGROUPS_N: 4,
+  TM: 1,
+  TN: 2,
+  DEPTH: 16,
+  BATCH: 1,
+  W_TERMS: own["BF16"] ? 1 : 2,
+});
 /** The matrix variant with such a build. */
 const otherVariant = (build: (own: Defines) => Defines): Variant => ({
   ...matrixVariant,
@@ -153,6 +164,18 @@ describe("the builds of other adapters", () => {
         }
       });
     }
+  }
+
+  for (const format of ["nf4 nested", "bf16"] as const) {
+    it(`equal the twins: loading ahead, split, ${format}`, async ({ skip }) => {
+      skip(!hasMatrices(), "this adapter has no f16 matrices");
+      skip(!context.gpu.traits.isSoftware, "this adapter has its own");
+      const c: Case = { format, N: 9, in: 192, out: 256, rank: 33, blockSize: 64, half: "split" };
+      const { call, data } = forward(c);
+      const other = { ...call, kernel: { ...call.kernel, variants: [otherVariant(aheadSplit)] } };
+      const how = { tolerance: SPLIT_TOLERANCE, data, only: ["matrix"] };
+      expect(await compareWithTwin(context.gpu, other, how), describeCase(c)).toEqual(["matrix"]);
+    });
   }
 });
 
