@@ -55,13 +55,13 @@ function weight(format: Format, name: string): Weight {
   };
 }
 
-/** A bf16 weight is a head's, which has no adapter. */
-function forward(label: string, N: number, format: Format, half: HalfInputs): Trial {
+/** A head has no adapter. */
+function forward(label: string, N: number, format: Format, half: HalfInputs, isHead = false): Trial {
   const t = {
     x: given(`${label}.x`, [N, IN]),
     y: given(`${label}.y`, [N, OUT]),
     weight: weight(format, label),
-    ...(format === "nf4" && {
+    ...(!isHead && {
       p: given(`${label}.p`, [N, RANK]),
       b: given(`${label}.b`, [OUT, RANK]),
       scale_bias: given(`${label}.scale_bias`, [OUT, 2]),
@@ -126,7 +126,8 @@ export const TRIALS: readonly Trial[] = [
   forward("product forward", MANY, "nf4", true),
   forward("product forward of few rows", FEW, "nf4", true),
   forward("split product forward", MANY, "nf4", "split"),
-  forward("split product forward of a head", MANY, "bf16", "split"),
+  forward("split product forward of bf16", MANY, "bf16", "split"),
+  forward("split product forward of a head", MANY, "bf16", "split", true),
   backward("product backward", MANY, "nf4"),
   backward("product backward, added", FEW, "nf4", true),
   backward("product backward of a head", MANY, "bf16"),

@@ -71,7 +71,7 @@ describe("the trial", () => {
       // Sums of two f16 pay on NVIDIA alone.
       const split = left.filter(({ call }) => call.label.startsWith("split"));
       expect(left, name).toEqual(split);
-      expect(split, name).toHaveLength(traits.vendor === "nvidia" ? 0 : 2);
+      expect(split, name).toHaveLength(traits.vendor === "nvidia" ? 0 : 3);
     }
     expect(new Set(TRIALS.map(({ call }) => call.kernel.name)).size).toBe(8);
     await nothing.destroy();
