@@ -1,6 +1,8 @@
 // DoRA against LoRA on the same model, batch and rank: optimizer steps in turns, with what `qdora bench throughput` says of them.
-// usage: npm run bench:dora [-- --model FOLDER] [--cases none:1x256,full:1x256] [--rounds N] [--quant nf4|none] [--rank 16] [--profile] [--json | --write]   (the model: SmolLM2-135M of `npm run test:real`)
-// A case is gradient_checkpointing:ROWSxLENGTH, all of it one micro-batch. Cases of more than 1,024 tokens get a third of the rounds.
+// usage: npm run bench:dora [-- --model FOLDER] [--cases none:1x256,full:1x256] [--rounds N] [--pairs N] [--quant nf4|none] [--rank 16] [--profile] [--json | --write]   (the model: SmolLM2-135M of `npm run test:real`)
+// A case is gradient_checkpointing:ROWSxLENGTH, all of it one micro-batch. Cases of more than 1,024 tokens get a third of the rounds, and
+// one pair. Two sessions of a pair differ by some per cent for as long as they live, by where their buffers lie: so pairs are opened anew,
+// the one or the other method first, and what is said is the middle of the pairs.
 import { freemem } from "node:os";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,7 +24,8 @@ const { values: flags } = parseArgs({
       type: "string",
       default: "none:1x256,selective:1x256,full:1x256,none:8x256,selective:8x256",
     },
-    rounds: { type: "string", default: "15" },
+    rounds: { type: "string", default: "7" },
+    pairs: { type: "string", default: "5" },
     quant: { type: "string", default: "nf4" },
     rank: { type: "string", default: "16" },
     profile: { type: "boolean", default: false },
@@ -35,7 +38,9 @@ const MANY_TOKENS = 1024;
 const refuse = refuseIn("bench:dora");
 
 if (flags.model === "") refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
-if (!/^[1-9]\d*$/.test(flags.rounds)) refuse(`--rounds is ${flags.rounds}`, "give a whole number from 1 on");
+for (const name of ["rounds", "pairs"])
+  if (!/^[1-9]\d*$/.test(flags[name]))
+    refuse(`--${name} is ${flags[name]}`, "give a whole number from 1 on");
 const cases = flags.cases.split(",").map((name) => {
   const [, checkpointing, rows, length] =
     /^(none|selective|full):([1-9]\d*)x([1-9]\d*)$/.exec(name) ??
@@ -43,13 +48,20 @@ const cases = flags.cases.split(",").map((name) => {
   return { checkpointing, rows: Number(rows), length: Number(length) };
 });
 
+/** The pair in the middle, by its ratio (of an even number the upper one), and the ratios of all. */
+function middle(pairs) {
+  const sorted = pairs.toSorted((a, b) => a.dora.timeOverLora - b.dora.timeOverLora);
+  return { ...sorted[Math.floor(sorted.length / 2)], ratios: sorted.map((p) => p.dora.timeOverLora) };
+}
+
 const gpu = await openGpu();
 try {
   const peak = await measureProductPeak(gpu);
   const results = [];
   for (const { checkpointing, rows, length } of cases) {
     const tokens = rows * length;
-    const rounds = Math.max(1, Math.round(Number(flags.rounds) / (tokens > MANY_TOKENS ? 3 : 1)));
+    const isLarge = tokens > MANY_TOKENS;
+    const rounds = Math.max(1, Math.round(Number(flags.rounds) / (isLarge ? 3 : 1)));
     const settings = await resolveFinetuneConfig(
       {
         model: flags.model,
@@ -62,22 +74,27 @@ try {
       undefined,
       ["data", "output_dir"],
     );
-    const what = {
-      geometry: undefined,
-      settings,
-      methods: ["lora", "dora"],
-      steps: rounds,
-      limit: undefined,
-    };
-    const memory = { sideBySideBytes: freemem() * 0.8 };
-    const [lora, dora] = await measureThroughput({ ...what, ...memory }, gpu, console.error);
-    if (flags.profile)
-      for (const side of [lora, dora])
-        console.error(`${side.method}\n${profileTable({ ...side.profile, peak })}`);
-    results.push({ checkpointing, rows, length, tokens, rounds, lora, dora });
-    console.error(
-      `${checkpointing}, ${rows} x ${length} tokens: DoRA / LoRA ${dora.timeOverLora.toFixed(3)} (${rounds} rounds)`,
-    );
+    const pairs = [];
+    for (let pair = 0; pair < (isLarge ? 1 : Number(flags.pairs)); pair++) {
+      const what = {
+        geometry: undefined,
+        settings,
+        methods: pair % 2 === 0 ? ["lora", "dora"] : ["dora", "lora"],
+        steps: rounds,
+        limit: undefined,
+        sideBySideBytes: freemem() * 0.8,
+      };
+      const sides = await measureThroughput(what, gpu, console.error);
+      const [lora, dora] = what.methods[0] === "lora" ? sides : sides.toReversed();
+      pairs.push({ lora, dora });
+      console.error(
+        `${checkpointing}, ${rows} x ${length} tokens: DoRA / LoRA ${dora.timeOverLora.toFixed(3)} (${rounds} rounds)`,
+      );
+      if (flags.profile)
+        for (const side of [lora, dora])
+          console.error(`${side.method}\n${profileTable({ ...side.profile, peak })}`);
+    }
+    results.push({ checkpointing, rows, length, tokens, rounds, ...middle(pairs) });
   }
   const text = doraText(results, {
     machine: machineText(),

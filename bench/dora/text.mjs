@@ -9,15 +9,16 @@ const MOST_IN_DISPATCHES = 0.05;
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
 
-/** @param results a case each, `lora` and `dora` as `measureThroughput` gives them */
+/** @param results a case each: `lora` and `dora` of the middle pair as `measureThroughput` gives them, and the `ratios` of all pairs, sorted */
 export function doraText(results, { model, peak, rank, quant, ...facts }) {
   const rows = results.map((r) => [
     r.checkpointing,
     `${r.rows} x ${r.length}`,
-    r.rounds,
+    `${r.ratios.length} x ${r.rounds}`,
     (1000 * r.lora.stepSeconds).toFixed(0),
     (1000 * r.dora.stepSeconds).toFixed(0),
     r.dora.timeOverLora.toFixed(3),
+    r.ratios.length > 1 ? `${r.ratios[0].toFixed(3)}-${r.ratios.at(-1).toFixed(3)}` : "-",
     `<= ${most(r).toFixed(2)}`,
     reached(r.dora.timeOverLora <= most(r)),
     r.dora.tokensPerSecond.toFixed(1),
@@ -33,7 +34,8 @@ export function doraText(results, { model, peak, rank, quant, ...facts }) {
     "",
     ...measuredWith(facts, "npm run bench:dora -- --write"),
     `- ${model}, one micro-batch of random tokens, rank ${rank} on all linear layers, ${quant}, AdamW; best product ${(peak.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s (${peak.name})`,
-    "- ms and rates are medians; DoRA / LoRA is the median of the rounds' ratios, both taking turns",
+    "- ms and rates are medians; DoRA / LoRA is the median of the rounds' ratios, both taking turns. Sessions are opened anew for each pair;",
+    "  a line is the pair whose ratio is in the middle",
     `- efficiency: time that the step's products take alone over the time of the step (wanted: >= ${LEAST_EFFICIENCY}); dispatches: as many`,
     `  empty ones over the time of the step (wanted: <= ${percent(MOST_IN_DISPATCHES)}); both of DoRA's step`,
     "",
@@ -41,10 +43,11 @@ export function doraText(results, { model, peak, rank, quant, ...facts }) {
       [
         "checkpointing",
         "tokens",
-        "rounds",
+        "pairs x rounds",
         "LoRA, ms",
         "DoRA, ms",
         "DoRA / LoRA",
+        "of all pairs",
         "wanted",
         "reached",
         "DoRA, tok/s",

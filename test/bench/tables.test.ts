@@ -80,6 +80,7 @@ it("says which steps of DoRA hold the price that they may have", async () => {
     rounds: 3,
     lora: side(1),
     dora: side(ratio, { timeOverLora: ratio }),
+    ratios: [ratio - 0.02, ratio, ratio + 0.04],
   });
   const text = doraText([result("none", 256, 1.05), result("none", 2048, 1.05), result("full", 256, 1.09)], {
     ...facts,
@@ -91,10 +92,10 @@ it("says which steps of DoRA hold the price that they may have", async () => {
   const reached = text
     .split("\n")
     .filter((line: string) => /^\| (none|full)/.test(line))
-    .map((line: string) => line.split(" | ").slice(5, 8));
+    .map((line: string) => line.split(" | ").slice(5, 9));
   expect(reached).toEqual([
-    ["1.050", "<= 1.06", "yes"],
-    ["1.050", "<= 1.03", "no"],
-    ["1.090", "<= 1.10", "yes"],
+    ["1.050", "1.030-1.090", "<= 1.06", "yes"],
+    ["1.050", "1.030-1.090", "<= 1.03", "no"],
+    ["1.090", "1.070-1.130", "<= 1.10", "yes"],
   ]);
 });
