@@ -27,6 +27,7 @@ import {
   ROUNDED,
   TOLERANCES,
   type Tolerances,
+  type Values,
 } from "./golden_run.js";
 
 const gpu = await openGpu();
@@ -91,6 +92,7 @@ describe("PEFT's numbers", () => {
       const names = (await choices(config)).filter((n) => only?.includes(n) ?? true);
       skip(names.length === 0, "this adapter has no such variant");
       const want = goldenSteps(folder).slice(0, isWhole ? undefined : FEW_STEPS);
+      let adapter: Values | undefined;
       for (const variant of names) {
         force(variant);
         const result = await trainOnGpu(config, gpu, want.length);
@@ -98,7 +100,10 @@ describe("PEFT's numbers", () => {
         expect([...result.ran].some((pair) => pair.endsWith(`/${variant}`))).toBe(true);
         expectSteps(result.steps, want, tolerance, variant);
         await expectGradients(folder, result.gradients, tolerance, true, variant);
-        if (isWhole) await expectUpdate(folder, result.adapter, tolerance, variant);
+        // After fewer steps PEFT's adapter is not known: then it is the first variant's.
+        if (isWhole || adapter)
+          await expectUpdate(folder, result.adapter, tolerance, variant, isWhole ? undefined : adapter);
+        adapter ??= result.adapter;
       }
     });
   }
