@@ -1,5 +1,6 @@
 /** The tests of `npm test`; those on a real model have a configuration of their own. */
 import { configDefaults, defineConfig } from "vitest/config";
+import { LongFirst } from "./test/long_first.js";
 
 export default defineConfig({
   test: {
@@ -8,6 +9,7 @@ export default defineConfig({
     // A process for each file: Dawn's devices and a crash of one stay apart.
     pool: "forks",
     maxWorkers: 2,
+    sequence: { sequencer: LongFirst },
     // A software GPU compiles big kernels for a second or more at their first dispatch.
     testTimeout: 120_000,
     hookTimeout: 120_000,

@@ -151,7 +151,7 @@ describe.concurrent("headers only", () => {
     const words = "Rain over the sea, and fog above it. ".repeat(1000);
     const rows = writeRows(
       join(folder, "large.jsonl"),
-      Array.from({ length: 120 }, () => ({ text: words })),
+      Array.from({ length: 115 }, () => ({ text: words })),
     );
     const flags = ["--data", rows];
     const story = await planAtHub(filesOf(TINY), { flags });

@@ -19,7 +19,7 @@ const TOLERANCE = 2e-3;
 const queries = (c: Case): number => c.lengths.reduce((a, b) => a + b) - (c.queryRow ?? 0);
 const MATRIX_CASES: readonly Case[] = [
   ...CASES,
-  { lengths: [65, 64], heads: 2, kvHeads: 1, headDim: 96, window: 33 },
+  { lengths: [65, 64], heads: 3, kvHeads: 1, headDim: 80, window: 33 },
 ].filter((c) => queries(c) > 4);
 const MATRIX_CACHED = CACHED.filter((c) => queries(c) > 4);
 
@@ -64,16 +64,25 @@ describe("attention on matrices", () => {
   }
 });
 
+interface OtherBuild {
+  readonly vendor?: string;
+  readonly more?: Defines;
+  /** Own operands in registers are unrolled by the head, which takes the software GPU long: short heads for all three kernels. */
+  readonly headDim: number;
+  /** 64 for all but the kernel of keys and values. */
+  readonly queryRow?: 0;
+}
 /** What only other adapters choose, with this one's matrices. */
-const BUILDS: Readonly<Record<string, { readonly vendor?: string; readonly more?: Defines }>> = {
-  "own operands in registers": { vendor: "amd" },
-  "64 columns, few registers": { vendor: "intel" },
-  "two passes, few registers": { more: { PASSES: 2, FEW: 1 } },
-  "own operands in few registers": { vendor: "amd", more: { FEW: 1 } },
+const BUILDS: Readonly<Record<string, OtherBuild>> = {
+  "own operands in registers": { vendor: "amd", headDim: 32 },
+  "own operands of two chunks in registers": { vendor: "amd", headDim: 64, queryRow: 0 },
+  "64 columns, few registers": { vendor: "intel", headDim: 64 },
+  "two passes, few registers": { more: { PASSES: 2, FEW: 1 }, headDim: 64 },
+  "own operands in few registers": { vendor: "amd", more: { FEW: 1 }, headDim: 32 },
 };
 
 describe("the builds of other adapters", () => {
-  for (const [name, { vendor, more }] of Object.entries(BUILDS)) {
+  for (const [name, { vendor, more, ...ofCase }] of Object.entries(BUILDS)) {
     it(`equal the twins: ${name}`, async ({ skip }) => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
       const traits = { ...context.gpu.traits, ...(vendor !== undefined && { vendor }) };
@@ -86,9 +95,10 @@ describe("the builds of other adapters", () => {
         };
         return { ...call, kernel: { ...call.kernel, variants: [variant] } };
       };
-      const c: Case = { lengths: [65, 30], heads: 2, kvHeads: 1, headDim: 64, window: 33 };
+      const c: Case = { lengths: [65, 30], heads: 2, kvHeads: 1, window: 33, ...ofCase };
       const ran = await compareAll(c, undefined, built);
-      expect(ran).toEqual([true, true, true]);
+      // A case with a first query has no gradients of keys.
+      expect(ran).toEqual(c.queryRow === undefined ? [true, true, true] : [true, true]);
     });
   }
 });

@@ -57,8 +57,8 @@ describe("matrix products", () => {
     it(`equal their twins: ${describeCase(c)}`, async ({ skip }) => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
       for (const { name, build, tolerance } of BUILDS) {
-        // The software GPU takes a second or more for such a shader: every other case.
-        if (name === "forward, split" && i % 2 === 1) continue;
+        // The software GPU takes some seconds for such a shader: four cases, and those of values far outside f16's range.
+        if (name === "forward, split" && i % 5 !== 0) continue;
         const { call, data } = build(c);
         // Small tiles differ by the tile's sizes alone.
         const names = i % 3 === 0 ? ["matrix", "small_matrix"] : ["matrix"];
@@ -122,7 +122,8 @@ const OTHER_BUILDS: Readonly<Record<string, (own: Defines) => Defines>> = {
 const AHEAD = { AHEAD: 1, TERMS: 1, BATCH: 8 } as const;
 const AHEAD_BUILDS: typeof OTHER_BUILDS = {
   "loading ahead, four lanes for a column": () => ({ ...AHEAD, SUBGROUPS_M: 8, SUBGROUPS_N: 2, DEPTH: 32 }),
-  "loading ahead, deeper tiles": () => ({ ...AHEAD, DEPTH: 64 }),
+  // One matrix below the other is enough here: what is unrolled takes the software GPU long.
+  "loading ahead, deeper tiles": () => ({ ...AHEAD, BATCH: 4, TM: 1, DEPTH: 64 }),
 };
 /** Sums of two f16 as NVIDIA's tiles have them: where f16 holds W, the rests of B alone are in its tiles. */
 const aheadSplit = (own: Defines): Defines => ({

@@ -29,7 +29,8 @@ export const variantsOf = (executor: Executor, { name, calls }: Program): readon
     return kernel && !kernel.transfer ? [`${kernel.name}/${variant}`] : [];
   });
 
-export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuRun> {
+/** @param most steps after which it ends, on the way to the run's own */
+export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu, most = Infinity): Promise<GpuRun> {
   const run = await prepareRun(config);
   const before = gpu.ledger.bytes;
   const session = await TrainingSession.open(
@@ -47,7 +48,7 @@ export async function trainOnGpu(config: FinetuneConfig, gpu: Gpu): Promise<GpuR
   const steps: GoldenStep[] = [];
   const evaluated = run.shape.evaluates ? await session.evaluate(stepBatches(run, 0)) : undefined;
   let gradients: Values = new Map();
-  for (let step = 0; step < run.totalSteps; step++) {
+  for (let step = 0; step < Math.min(run.totalSteps, most); step++) {
     const learningRate = goldenRate(config, run, step);
     const batches = stepBatches(run, step);
     await session.accumulate(batches, {

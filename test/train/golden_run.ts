@@ -123,18 +123,25 @@ export async function expectGradients(
   }
 }
 
+async function peftAdapter(folder: string): Promise<Values> {
+  const { tensors } = await readPeftAdapter(join(folder, "expected", "adapter"));
+  return new Map([...tensors].map(([name, { data }]) => [name, data]));
+}
+
+/** @param wanted default: PEFT's adapter after the last step */
 export async function expectUpdate(
   folder: string,
   got: Values,
   tolerance: Tolerances,
   what = "",
+  wanted?: Values,
 ): Promise<void> {
   const start = (await readPeftAdapter(join(folder, "adapter_init"))).tensors;
-  const want = (await readPeftAdapter(join(folder, "expected", "adapter"))).tensors;
+  const want = wanted ?? (await peftAdapter(folder));
   expect([...got.keys()].toSorted()).toEqual([...want.keys()].toSorted());
   let [difference, update] = [0, 0];
-  for (const [name, { data }] of want) {
-    for (const [i, v] of data.entries()) {
+  for (const [name, data] of want) {
+    for (const [i, v] of Array.from(data).entries()) {
       difference += (got.get(name)![i]! - v) ** 2;
       update += (v - start.get(name)!.data[i]!) ** 2;
     }
