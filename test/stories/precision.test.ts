@@ -7,7 +7,7 @@ import { qdora, storyFolder, TINY } from "./qdora.js";
 
 const context = useGpu();
 const folder = storyFolder();
-const STEPS = 40;
+const STEPS = 100;
 
 interface Line {
   readonly step: number;
