@@ -54,6 +54,7 @@ const BUILDS = {
   arc: {
     ...INTEL,
     shapes: [
+      [8, 8, 64],
       [4, 8, 64],
       [2, 8, 64],
     ],
@@ -138,7 +139,7 @@ export function matrixAttention(
     const parts = all / rows;
     return (
       COLUMNS % m.K === 0 &&
-      all >= COLUMNS &&
+      all % COLUMNS === 0 &&
       all <= traits.maxWorkgroupInvocations &&
       Number.isInteger(COLUMNS / (SUBGROUPS_N * m.N)) &&
       Number.isInteger(Math.log2(parts)) &&
