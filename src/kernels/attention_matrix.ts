@@ -56,6 +56,7 @@ const BUILDS = {
     shapes: [
       [8, 8, 64],
       [4, 8, 64],
+      [3, 8, 64],
       [2, 8, 64],
     ],
     held: 0,
@@ -109,14 +110,16 @@ function workgroupBytes(
   width: number,
   COLUMNS: number,
   { owns, results }: Operation,
-  FEW: 0 | 1,
+  { FEW, LATE }: Build,
 ): number {
   const row = 2 * (COLUMNS + PAD);
   const chunks = width / COLUMNS;
   const operands = (owns * rows + COLUMNS) * chunks * row;
-  // With FEW, rows of the second kind of scores have another stride.
-  const scores = 4 * rows * (owns * (COLUMNS + SCORE_PAD) + (owns - 1) * FEW * SCORE_PAD);
-  return operands + scores + results * rows * row + 4 * rows + 16 + 8 * COLUMNS + 16;
+  // With FEW, rows of the second kind of scores have another stride; with LATE, those of the first kind are not padded.
+  const pads = (1 - LATE) * owns + (owns - 1) * FEW;
+  const scores = 4 * rows * (owns * COLUMNS + pads * SCORE_PAD);
+  const statistics = (results - 1) * 8 * COLUMNS;
+  return operands + scores + results * rows * row + 4 * rows + statistics + 32;
 }
 
 /** The defines of a tile, or nothing where the adapter has no matrices of which one fits. */
@@ -146,7 +149,7 @@ export function matrixAttention(
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
       results(m, SUBGROUPS_N, width) <= build.registers &&
-      workgroupBytes(rows, width, COLUMNS, operation, build.FEW) <= traits.maxWorkgroupBytes
+      workgroupBytes(rows, width, COLUMNS, operation, build) <= traits.maxWorkgroupBytes
     );
   };
   const matrices = traits.matrixShapes
