@@ -59,7 +59,7 @@ const BUILDS = {
       [3, 8, 64],
       [2, 8, 64],
     ],
-    held: 0,
+    held: 40,
     LATE: 1,
   },
   xe2: {
@@ -119,8 +119,10 @@ function workgroupBytes(
   // With FEW, rows of the second kind of scores have another stride; with LATE, those of the first kind are not padded.
   const pads = (1 - LATE) * owns + (owns - 1) * FEW;
   const scores = 4 * rows * (owns * COLUMNS + pads * SCORE_PAD);
+  // With LATE, weights have a longer stride where own operands are held.
+  const weights = results * rows * (row + 2 * PAD * LATE);
   const statistics = (results - 1) * 8 * COLUMNS;
-  return operands + scores + results * rows * row + 4 * rows + statistics + 32;
+  return operands + scores + weights + 4 * rows + statistics + 32;
 }
 
 /** The defines of a tile, or nothing where the adapter has no matrices of which one fits. */
