@@ -138,7 +138,7 @@ fn main(
         let score = scores0[row * SCORE_STRIDE0 + column] * inverse(own0_field) * inverse(q_field) * sizes.scale;
         let seen = t0 + column >= own_j && t0 + column < past;
         let p = select(0.0, exp(clamp(score - of_query.x, -80.0, 0.0)), seen);
-        let at = row % #{X_PART}u * STRIDE + column;
+        let at = row % #{X_PART}u * WEIGHT_STRIDE + column;
 #if HAS_V
         weights0[row / #{X_PART}u][at] = f16(p * PROBABILITY);
 #endif

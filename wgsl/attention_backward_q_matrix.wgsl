@@ -79,7 +79,7 @@ fn main(
       let gradient = scores1[row * SCORE_STRIDE1 + column] * inverse(own1_field) * inverse(v_field);
       let ds = p * (gradient - row_statistics.y) * sizes.scale;
       let seen = j0 + column >= first && j0 + column <= stream_row;
-      weights0[row / #{X_PART}u][row % #{X_PART}u * STRIDE + column] = f16(select(0.0, ds * power_of_two(gradient_field), seen));
+      weights0[row / #{X_PART}u][row % #{X_PART}u * WEIGHT_STRIDE + column] = f16(select(0.0, ds * power_of_two(gradient_field), seen));
     }
     {
       let field = k_field;

@@ -85,7 +85,7 @@ fn main(
 #for e in 0..EACH
     let p#{e} = select(0.0, exp(max(s#{e} - reference, -80.0)), seen#{e});
     total += p#{e};
-    weights0[row / #{X_PART}u][row % #{X_PART}u * STRIDE + part * #{EACH}u + #{e}u] = f16(WEIGHT * p#{e});
+    weights0[row / #{X_PART}u][row % #{X_PART}u * WEIGHT_STRIDE + part * #{EACH}u + #{e}u] = f16(WEIGHT * p#{e});
 #endfor
     {
       let field = v_field;

@@ -7,6 +7,7 @@
 // Loops over a head end at numbers that compilers do not know, which keeps them loops; those that count down are known to end.
 // With FEW, sums start and are taken up again as results of products: Intel's compiler keeps such sums in place. It computes an address
 // once and keeps it, too: with LATE, and by strides of their own, products that follow each other have addresses that it takes for others.
+// Weights have a stride of their own with HELD, or the addresses within own operands would stay in registers for them.
 #let SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N
 #let LANES = LANES_PER_SUBGROUP * SUBGROUPS
 #let X_PART = TM * MATRIX_M
@@ -15,7 +16,8 @@
 #let PARTS = LANES / ROWS
 #let EACH = COLUMNS / PARTS
 #let STRIDE = COLUMNS + 8
-#let SCORE_STRIDE0 = COLUMNS + 4
+#let WEIGHT_STRIDE = STRIDE + (LATE && HELD ? 8 : 0)
+#let SCORE_STRIDE0 = COLUMNS + (LATE ? 0 : 4)
 #let SCORE_STRIDE1 = SCORE_STRIDE0 + (FEW ? 4 : 0)
 #let COLUMN_BLOCKS = COLUMNS / MATRIX_N
 #let CHUNKS = WIDTH / COLUMNS
@@ -24,6 +26,7 @@ const ROWS = #{ROWS}u;
 const COLUMNS = #{COLUMNS}u; // also terms of a chunk of the head
 const STRIDE = #{STRIDE}u; // of a row of f16, padded against bank conflicts
 const SCORE_STRIDE0 = #{SCORE_STRIDE0}u;
+const WEIGHT_STRIDE = #{WEIGHT_STRIDE}u;
 #if BACKWARD
 const SCORE_STRIDE1 = #{SCORE_STRIDE1}u;
 #endif
@@ -41,9 +44,9 @@ var<workgroup> scores0: array<f32, #{ROWS * SCORE_STRIDE0}>; // [ROWS, SCORE_STR
 #if BACKWARD
 var<workgroup> scores1: array<f32, #{ROWS * SCORE_STRIDE1}>;
 #endif
-var<workgroup> weights0: array<array<f16, #{X_PART * STRIDE}>, #{SUBGROUPS_M}>; // [subgroup, row, column]
+var<workgroup> weights0: array<array<f16, #{X_PART * WEIGHT_STRIDE}>, #{SUBGROUPS_M}>; // [subgroup, row, column]
 #if SUMS == 2
-var<workgroup> weights1: array<array<f16, #{X_PART * STRIDE}>, #{SUBGROUPS_M}>;
+var<workgroup> weights1: array<array<f16, #{X_PART * WEIGHT_STRIDE}>, #{SUBGROUPS_M}>;
 #endif
 var<workgroup> row_factor: array<f32, ROWS>;
 var<workgroup> most: array<atomic<u32>, 4>; // bits of the largest magnitudes

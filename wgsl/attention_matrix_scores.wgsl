@@ -30,7 +30,11 @@
 #else
       let of_m = subgroup_m;
 #endif
+#if LATE && HELD
+      let of_n = min(subgroup_n + (round - 1u), #{SUBGROUPS_N - 1}u);
+#else
       let of_n = subgroup_n;
+#endif
 #for step in FEW..(FEW ? CHUNKS : SPAN) * CHUNK_STEPS
       {
 #if FEW

@@ -1,9 +1,22 @@
 // Part of the attention kernels on matrices: COLUMNS rows of v, k, d_o or q (SOURCE 0 .. 3), times the power of two of `field`, as f16
-// into `other`: for scores, or with TURNED for a sum. A lane moves four values of TAKEN rows at a time.
+// into `other`: for scores, or with TURNED for a sum. A lane moves four values of TAKEN rows at a time, always of the same rows.
+// With LATE, what depends on the lane is computed for every tile and every stage: its number has zeros added that compilers take for others.
 #let TAKEN = FEW ? (TURNED ? 2 : 1) : 4
-  for (var i = lane; i < width * #{COLUMNS / 4 / TAKEN}u; i += LANES) {
-    let column = i % #{COLUMNS / TAKEN}u * #{TAKEN}u;
-    let d = i / #{COLUMNS / TAKEN}u * 4u;
+#let GROUPS = COLUMNS / TAKEN
+#let STEP = LANES / GROUPS * 4
+  {
+#if LATE
+  let of_lane = lane + (tile >> #{28 + 2 * TURNED + SOURCE % 2}u);
+#else
+  let of_lane = lane;
+#endif
+  let column = of_lane % #{GROUPS}u * #{TAKEN}u;
+#if WIDTH % STEP == 0
+  for (var turn = width / #{STEP}u; turn > 0u; turn--) {
+    let d = (turn - 1u) * #{STEP}u + of_lane / #{GROUPS}u * 4u;
+#else
+  for (var d = of_lane / #{GROUPS}u * 4u; d < width; d += #{STEP}u) {
+#endif
 #for r in 0..TAKEN
 #if SOURCE == 0
     let row#{r} = load_v((min(j0 + column + #{r}u, last_j) * KV_HEADS + kv) * D, d) * power_of_two(field);
@@ -28,4 +41,5 @@
 #endfor
 #endfor
 #endif
+  }
   }

@@ -8,7 +8,7 @@
 #for u in 0..COLUMNS / MATRIX_K
   {
 #for m in 0..TM
-    let x#{m} = subgroupMatrixLoad<subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>, row_major>(&weights#{SUM}[subgroup_m], #{m * MATRIX_M * STRIDE + u * MATRIX_K}u, STRIDE);
+    let x#{m} = subgroupMatrixLoad<subgroup_matrix_left<f16, #{MATRIX_K}, #{MATRIX_M}>, row_major>(&weights#{SUM}[subgroup_m], #{m * MATRIX_M * WEIGHT_STRIDE + u * MATRIX_K}u, WEIGHT_STRIDE);
 #endfor
 #for n in 0..TO
     {

@@ -54,15 +54,18 @@ const BUILDS = {
   arc: {
     ...INTEL,
     shapes: [
+      [8, 8, 64],
       [4, 8, 64],
+      [3, 8, 64],
       [2, 8, 64],
     ],
-    held: 0,
+    held: 40,
     LATE: 1,
   },
   xe2: {
     ...INTEL,
     shapes: [
+      [8, 4, 64],
       [4, 4, 64],
       [2, 4, 64],
     ],
@@ -108,14 +111,18 @@ function workgroupBytes(
   width: number,
   COLUMNS: number,
   { owns, results }: Operation,
-  FEW: 0 | 1,
+  { FEW, LATE }: Build,
 ): number {
   const row = 2 * (COLUMNS + PAD);
   const chunks = width / COLUMNS;
   const operands = (owns * rows + COLUMNS) * chunks * row;
-  // With FEW, rows of the second kind of scores have another stride.
-  const scores = 4 * rows * (owns * (COLUMNS + SCORE_PAD) + (owns - 1) * FEW * SCORE_PAD);
-  return operands + scores + results * rows * row + 4 * rows + 16 + 8 * COLUMNS + 16;
+  // With FEW, rows of the second kind of scores have another stride; with LATE, those of the first kind are not padded.
+  const pads = (1 - LATE) * owns + (owns - 1) * FEW;
+  const scores = 4 * rows * (owns * COLUMNS + pads * SCORE_PAD);
+  // With LATE, weights have a longer stride where own operands are held.
+  const weights = results * rows * (row + 2 * PAD * LATE);
+  const statistics = (results - 1) * 8 * COLUMNS;
+  return operands + scores + weights + 4 * rows + statistics + 32;
 }
 
 /** The defines of a tile, or nothing where the adapter has no matrices of which one fits. */
@@ -138,14 +145,14 @@ export function matrixAttention(
     const parts = all / rows;
     return (
       COLUMNS % m.K === 0 &&
-      all >= COLUMNS &&
+      all % COLUMNS === 0 &&
       all <= traits.maxWorkgroupInvocations &&
       Number.isInteger(COLUMNS / (SUBGROUPS_N * m.N)) &&
       Number.isInteger(Math.log2(parts)) &&
       parts >= 1 &&
       parts <= Math.min(lanes, COLUMNS) &&
       results(m, SUBGROUPS_N, width) <= build.registers &&
-      workgroupBytes(rows, width, COLUMNS, operation, build.FEW) <= traits.maxWorkgroupBytes
+      workgroupBytes(rows, width, COLUMNS, operation, build) <= traits.maxWorkgroupBytes
     );
   };
   const matrices = traits.matrixShapes
