@@ -39,8 +39,7 @@ const refuse = refuseIn("bench:dora");
 
 if (flags.model === "") refuse("no model", "give --model FOLDER, or QDORA_SMOLLM2=FOLDER");
 for (const name of ["rounds", "pairs"])
-  if (!/^[1-9]\d*$/.test(flags[name]))
-    refuse(`--${name} is ${flags[name]}`, "give a whole number from 1 on");
+  if (!/^[1-9]\d*$/.test(flags[name])) refuse(`--${name} is ${flags[name]}`, "give a whole number from 1 on");
 const cases = flags.cases.split(",").map((name) => {
   const [, checkpointing, rows, length] =
     /^(none|selective|full):([1-9]\d*)x([1-9]\d*)$/.exec(name) ??
