@@ -1,7 +1,7 @@
 // DoRA against LoRA on the same model, batch and rank: optimizer steps in turns, with what `qdora bench throughput` says of them.
 // usage: npm run bench:dora [-- --model FOLDER] [--cases none:1x256,full:1x256] [--rounds N] [--pairs N] [--quant nf4|none] [--rank 16] [--profile] [--json | --write]   (the model: SmolLM2-135M of `npm run test:real`)
-// A case is gradient_checkpointing:ROWSxLENGTH, all of it one micro-batch. Cases of more than 1,024 tokens get a third of the rounds, and
-// one pair. Two sessions of a pair differ by some per cent for as long as they live, by where their buffers lie: so pairs are opened anew,
+// A case is gradient_checkpointing:ROWSxLENGTH, all of it one micro-batch. Cases of more than 1,024 tokens get half of the rounds and
+// pairs. Two sessions of a pair differ by some per cent for as long as they live, by where their buffers lie: so pairs are opened anew,
 // the one or the other method first, and what is said is the middle of the pairs.
 import { freemem } from "node:os";
 import { basename } from "node:path";
@@ -60,7 +60,7 @@ try {
   for (const { checkpointing, rows, length } of cases) {
     const tokens = rows * length;
     const isLarge = tokens > MANY_TOKENS;
-    const rounds = Math.max(1, Math.round(Number(flags.rounds) / (isLarge ? 3 : 1)));
+    const [rounds, most] = [flags.rounds, flags.pairs].map((n) => Math.ceil(Number(n) / (isLarge ? 2 : 1)));
     const settings = await resolveFinetuneConfig(
       {
         model: flags.model,
@@ -74,7 +74,7 @@ try {
       ["data", "output_dir"],
     );
     const pairs = [];
-    for (let pair = 0; pair < (isLarge ? 1 : Number(flags.pairs)); pair++) {
+    for (let pair = 0; pair < most; pair++) {
       const what = {
         geometry: undefined,
         settings,

@@ -1,5 +1,6 @@
 /** The order of test files: those that take long first, since one of them that is started last runs on alone. */
-import { relative } from "node:path";
+import { existsSync } from "node:fs";
+import { join, relative } from "node:path";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** How the first of them begin. */
@@ -19,6 +20,8 @@ const FIRST: readonly string[] = [
 /** Long files first, the others as ever. */
 export class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const gone = FIRST.find((name) => !existsSync(join(this.ctx.config.root, name)));
+    if (gone !== undefined) throw new Error(`test/long_first.ts: there is no ${gone}`);
     const place = ({ moduleId }: TestSpecification): number => {
       const path = relative(this.ctx.config.root, moduleId).replaceAll("\\", "/");
       const at = FIRST.findIndex((name) => path.startsWith(name));

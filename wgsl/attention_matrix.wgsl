@@ -7,7 +7,7 @@
 // Loops over a head end at numbers that compilers do not know, which keeps them loops; those that count down are known to end.
 // With FEW, sums start and are taken up again as results of products: Intel's compiler keeps such sums in place. It computes an address
 // once and keeps it, too: with LATE, and by strides of their own, products that follow each other have addresses that it takes for others.
-// Weights have a stride of their own with HELD, or the addresses within own operands would stay in registers for them.
+// Weights have a stride of their own with LATE and HELD, or the addresses within own operands would stay in registers for them.
 #let SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N
 #let LANES = LANES_PER_SUBGROUP * SUBGROUPS
 #let X_PART = TM * MATRIX_M

@@ -1,6 +1,7 @@
 // Part of the attention kernels on matrices: COLUMNS rows of v, k, d_o or q (SOURCE 0 .. 3), times the power of two of `field`, as f16
 // into `other`: for scores, or with TURNED for a sum. A lane moves four values of TAKEN rows at a time, always of the same rows.
-// With LATE, what depends on the lane is computed for every tile and every stage: its number has zeros added that compilers take for others.
+// With LATE, what depends on the lane is computed for every tile and every stage: its number has zeros added (there are fewer than
+// 2^28 tiles) that compilers take for others.
 #let TAKEN = FEW ? (TURNED ? 2 : 1) : 4
 #let GROUPS = COLUMNS / TAKEN
 #let STEP = LANES / GROUPS * 4

@@ -147,7 +147,7 @@ fn turned_pairs(lane: u32, v: mat2x4f) -> mat4x2f {
 #endif
 }
 
-// Eight terms of a column as turned_pairs gives them; of b, whose rests count also where f16 holds W.
+// Eight terms of a column as turned_pairs gives them; of b, whose rests count also where f16 holds W. Without AHEAD one loop has both.
 fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f, of_b: bool) {
   let at = column % #{W_PART}u * STRIDE + k % #{ROW_TERMS}u;
   let layer = k / #{ROW_TERMS}u;
@@ -166,7 +166,7 @@ fn store_w(lane: u32, column: u32, k: u32, pairs: mat4x2f, of_b: bool) {
     {
       let place = at + (#{2 * h + p}u + start) % 4u * 2u;
 #if TILE_TERMS == 2
-      if (#{W_TERMS == 2} || of_b) {
+      if (#{W_TERMS == 2 || !AHEAD} || of_b) {
         w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place] = rest[#{2 * p}];
         w_tile[#{LAYERS}u + layer][column / #{W_PART}u][place + 1u] = rest[#{2 * p + 1}];
       }

@@ -119,7 +119,7 @@ function workgroupBytes(
   // With FEW, rows of the second kind of scores have another stride; with LATE, those of the first kind are not padded.
   const pads = (1 - LATE) * owns + (owns - 1) * FEW;
   const scores = 4 * rows * (owns * COLUMNS + pads * SCORE_PAD);
-  // With LATE, weights have a longer stride where own operands are held.
+  // At most: with LATE, weights have a longer stride where own operands are held.
   const weights = results * rows * (row + 2 * PAD * LATE);
   const statistics = (results - 1) * 8 * COLUMNS;
   return operands + scores + weights + 4 * rows + statistics + 32;

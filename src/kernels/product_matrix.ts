@@ -140,8 +140,8 @@ export function matrixTile(
   const isFixed = traits.subgroupMinSize === traits.subgroupMaxSize;
   const { DEPTH } = build;
   const X_TERMS = isSplit ? 2 : 1;
-  // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing). B, which it does not, is in the tiles of W,
-  // and but for AHEAD in one loop with it.
+  // f16 holds what is stored in 16 bits (of bf16 all but numbers that are next to nothing), but not B, which is in the tiles of W: without
+  // AHEAD both share a loop, so that W has rests too.
   const hasLow = option(call, "LOWRANK") === 1;
   const isHeld = option(call, "BF16") + option(call, "F16") > 0 && (!hasLow || build.AHEAD === 1);
   const W_TERMS = isSplit && !isHeld ? 2 : 1;
@@ -196,8 +196,8 @@ export function matrixTile(
 }
 
 /**
- * Three products of matrices for one still take 0.6 of a plain tile's time on NVIDIA (bench/GPUS.md), but about all of it on AMD and Intel
- * (npm run bench:gpus): there such calls stay f32.
+ * Three products of matrices for one (two where f16 holds W) still take 0.6 of a plain tile's time on NVIDIA (bench/GPUS.md), but about
+ * all of it on AMD and Intel (npm run bench:gpus): there such calls stay f32.
  */
 const splitPays = (traits: AdapterTraits): boolean => traits.vendor === "nvidia" || traits.isSoftware;
 

@@ -69,7 +69,7 @@ interface OtherBuild {
   readonly more?: Defines;
   /** Own operands in registers are unrolled by the head, which takes the software GPU long: short heads for all three kernels. */
   readonly headDim: number;
-  /** 64 for all but the kernel of keys and values. */
+  /** 0 leaves out the kernel of keys and values. */
   readonly queryRow?: 0;
   /** Lanes of a subgroup below which these defines are none that a build has. */
   readonly leastSubgroup?: number;
