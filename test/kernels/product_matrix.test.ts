@@ -44,6 +44,8 @@ const BUILDS = [
   },
 ] as const;
 
+const ROUNDED_BUILDS = BUILDS.filter(({ name }) => name !== "forward, split");
+
 const MATRIX_CASES: readonly Case[] = [
   ...CASES.filter((c) => c.N > 4),
   { format: "nf4 nested", N: 130, in: 576, out: 200, rank: 16, scaleBias: true, residual: true },
@@ -64,8 +66,7 @@ describe("matrix products", () => {
   for (const [i, c] of MATRIX_CASES.entries()) {
     it(`equal their twins: ${describeCase(c)}`, async ({ skip }) => {
       skip(!hasMatrices(), "this adapter has no f16 matrices");
-      for (const { name, build, tolerance } of BUILDS) {
-        if (name === "forward, split") continue;
+      for (const { build, tolerance } of ROUNDED_BUILDS) {
         const { call, data } = build(c);
         // Small tiles differ by the tile's sizes alone.
         const names = i % 3 === 0 ? ["matrix", "small_matrix"] : ["matrix"];
