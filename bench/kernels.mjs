@@ -94,7 +94,7 @@ function forward(format, N, [inputs, out], rank, half) {
 function backward(format, N, [inputs, out], rank, half) {
   const low = rank && { q: given("q", [N, rank]), a: given("a", [rank, inputs]) };
   const t = {
-    e: given("e", [N, out]),
+    dy: given("dy", [N, out]),
     weight: weight(format, inputs, out),
     dx: given("dx", [N, inputs]),
     ...low,

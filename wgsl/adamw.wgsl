@@ -1,6 +1,5 @@
 // AdamW over one arena, gradients clipped by totals[2] (0 = skip the update) and zeroed afterwards. One lane per parameter.
 // Elements before decayEnd decay. Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   count: u32,
   decayEnd: u32,
@@ -13,9 +12,7 @@ struct Sizes {
 @group(0) @binding(5) var<storage, read_write> first_moment: array<f32>; // [count]
 @group(0) @binding(6) var<storage, read_write> second_moment: array<f32>; // [count]
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (wg.y * 32768u + wg.x) * LANES + lane;
+fn element(i: u32) {
   if (i < sizes.count) {
     let clip = totals[2];
     if (clip > 0.0) {
@@ -31,3 +28,4 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     gradient[i] = 0.0;
   }
 }
+#include "elements.wgsl"

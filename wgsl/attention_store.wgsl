@@ -1,7 +1,6 @@
 // What attention reads, packed to block floating point: queries and keys turned by RoPE (see rope.wgsl), values as they are.
 // Two blocks of four a lane, the same four of either half of a head; heads of queries, keys, values one after the other.
 // Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   N: u32,
   heads: u32,
@@ -19,10 +18,8 @@ struct Sizes {
 @group(0) @binding(8) var<storage, read_write> v_stored: array<vec2u>; // [N, kvHeads * headDim / 4]
 #include "block_float_pack.wgsl"
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn element(index: u32) {
   let half = sizes.headDim / 8u; // blocks
-  let index = (wg.y * 32768u + wg.x) * LANES + lane;
   let all = sizes.heads + 2u * sizes.kvHeads;
   if (index < sizes.N * all * half) {
     let i = index % half;
@@ -51,3 +48,4 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     }
   }
 }
+#include "elements.wgsl"

@@ -1,6 +1,5 @@
 // y = x, f32 packed to block floating point (PACK) or unpacked from it; four values a lane.
 // Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   count: u32, // values, a multiple of 4
 }
@@ -15,9 +14,7 @@ struct Sizes {
 #include "block_float.wgsl"
 #endif
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (wg.y * 32768u + wg.x) * LANES + lane;
+fn element(i: u32) {
   if (i < sizes.count / 4u) {
 #if PACK
     y[i] = pack_block(x[i]);
@@ -26,3 +23,4 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endif
   }
 }
+#include "elements.wgsl"

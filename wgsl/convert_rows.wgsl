@@ -1,6 +1,5 @@
 // y = x, f32 packed to bf16 (PACK: rounded to nearest, ties to even) or unpacked from it, or f32 as it is; two values a lane.
 // Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   count: u32, // values, even
 }
@@ -25,9 +24,7 @@ fn bf16(value: f32) -> u32 {
 }
 #endif
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (wg.y * 32768u + wg.x) * LANES + lane;
+fn element(i: u32) {
   if (i < sizes.count / 2u) {
 #if FROM_BF16
     let pair = vec2f(bitcast<f32>(x[i] << 16u), bitcast<f32>(x[i] & 0xffff0000u));
@@ -41,3 +38,4 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endif
   }
 }
+#include "elements.wgsl"

@@ -2,6 +2,7 @@
 // BACKWARD also overwrites logits with (softmax - onehot) step[0]. One workgroup per token of LANES lanes.
 // Any adapter; limited by memory bandwidth. VEC4 where V is a multiple of four.
 const LANES = #{LANES}u;
+const TERMS = #{TERMS}u;
 struct Sizes {
   N: u32,
   V: u32,
@@ -56,8 +57,13 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     }
     let top = reduce_max(lane, highest);
     var sum = Values();
-    for (var i = lane; i < length; i += LANES) {
-      sum += exp(logits[start + i] - top);
+    // A lane's terms are as many as a hundred thousand: in two steps, so that f32 does not lose the later ones.
+    for (var first = lane; first < length; first += TERMS * LANES) {
+      var part = Values();
+      for (var i = first; i < min(first + TERMS * LANES, length); i += LANES) {
+        part += exp(logits[start + i] - top);
+      }
+      sum += part;
     }
 #if VEC4
     let total = reduce_sum(lane, sum.x + sum.y + sum.z + sum.w);

@@ -1,8 +1,8 @@
-// e = g dy into dy (OVER_Y: into y), magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual
-// that is dy u / c. With TURNED, y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS, y lies in blocks of four
-// (block_float.wgsl). With RANKS, the gradient of B comes of the same pass: += eT p; gradient is the arena, which has both.
-// One column a lane, LANES of them side by side; the ROWS of a workgroup share the tokens, TOKENS at a time: they are loaded
-// before the first one is overwritten. Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
+// magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual that is dy u / c. With TURNED,
+// y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS, y lies in blocks of four (block_float.wgsl). With RANKS, the gradient
+// of B comes of the same pass: += g dyT p; gradient is the arena, which has both.
+// One column a lane, LANES of them side by side; the ROWS of a workgroup share the tokens, TOKENS at a time.
+// Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
 const LANES = #{LANES}u;
 #include "dora_backward_load.wgsl"
 #include "sum_rows.wgsl"
@@ -11,38 +11,24 @@ const LANES = #{LANES}u;
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let own = wg.x * LANES + lane % LANES;
   let j = min(own, sizes.out - 1u);
-#if SCALE_ONLY
-  let scale = vec2f(scale_bias[j], 0.0);
-#else
-  let scale = scale_bias[j];
-#endif
+  let bias = scale_of(j).y;
   var sum = 0.0;
 #for r in 0..RANKS
   var sum#{r} = 0.0;
 #endfor
-  let tokens = select(0u, sizes.N, own < sizes.out); // none beyond the last column
-  for (var t = lane / LANES * #{TOKENS}u; t < tokens; t += #{ROWS * TOKENS}u) {
+  for (var t = lane / LANES * #{TOKENS}u; t < sizes.N; t += #{ROWS * TOKENS}u) {
 #for u in 0..TOKENS
-    let is#{u} = t + #{u}u < tokens;
-    let row#{u} = select(t, t + #{u}u, is#{u});
+    let row#{u} = min(t + #{u}u, sizes.N - 1u);
     let at#{u} = row#{u} * sizes.out + j;
-    let d#{u} = select(0.0, dy[at#{u}], is#{u});
+    let d#{u} = select(0.0, dy[at#{u}], t + #{u}u < sizes.N);
 #if RESIDUAL
-    let v#{u} = y_at(row#{u}, j) - residual[at#{u}] - scale.y;
+    let v#{u} = y_at(row#{u}, j) - residual[at#{u}] - bias;
 #else
-    let v#{u} = y_at(row#{u}, j) - scale.y;
+    let v#{u} = y_at(row#{u}, j) - bias;
 #endif
 #endfor
 #for u in 0..TOKENS
     sum = fma(d#{u}, v#{u}, sum);
-    let e#{u} = scale.x * d#{u};
-    if (is#{u}) {
-#if OVER_Y
-      y[at#{u}] = e#{u};
-#else
-      dy[at#{u}] = e#{u};
-#endif
-    }
 #endfor
 #let STEP = RANKS % 4 == 0 ? 4 : 1
 #for q in 0..RANKS / STEP
@@ -53,9 +39,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for i in 0..STEP
 #for u in 0..TOKENS
 #if STEP == 4
-      sum#{4 * q + i} = fma(p#{u}[#{i}], e#{u}, sum#{4 * q + i});
+      sum#{4 * q + i} = fma(p#{u}[#{i}], d#{u}, sum#{4 * q + i});
 #else
-      sum#{q} = fma(p#{u}, e#{u}, sum#{q});
+      sum#{q} = fma(p#{u}, d#{u}, sum#{q});
 #endif
 #endfor
 #endfor
@@ -86,7 +72,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
   workgroupBarrier();
   if (r < #{COUNT}u && c < LANES && column < sizes.out) {
-    gradient[sizes.bAt + column * #{RANKS}u + #{8 * piece}u + r] += over_rows(r, c);
+    gradient[sizes.bAt + column * #{RANKS}u + #{8 * piece}u + r] += scale_of(column).x * over_rows(r, c);
   }
 #endfor
 }

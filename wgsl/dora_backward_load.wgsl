@@ -12,16 +12,11 @@ struct Sizes {
 #endif
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
-#if OVER_Y
 @group(0) @binding(1) var<storage, read> dy: array<f32>; // [N, out]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [N, out]
-#else
-@group(0) @binding(1) var<storage, read_write> dy: array<f32>; // [N, out]
 #if Y_BLOCKS
 @group(0) @binding(2) var<storage, read> y: array<vec2u>; // [N, out / 4] blocks of four
 #else
 @group(0) @binding(2) var<storage, read> y: array<f32>; // [N, out]
-#endif
 #endif
 #if RESIDUAL
 @group(0) @binding(3) var<storage, read> residual: array<f32>; // [N, out]
@@ -49,6 +44,15 @@ struct Sizes {
 #if Y_BLOCKS
 #include "block_float.wgsl"
 #endif
+
+// g and bias of a column.
+fn scale_of(j: u32) -> vec2f {
+#if SCALE_ONLY
+  return vec2f(scale_bias[j], 0.0);
+#else
+  return scale_bias[j];
+#endif
+}
 
 fn y_stored(at: u32) -> f32 {
 #if Y_BLOCKS

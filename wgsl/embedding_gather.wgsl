@@ -1,6 +1,5 @@
 // x[t] = table[tokens[t] - firstRow] for tokens of this part of the table; other rows are zeroed, with ADD left alone.
 // One lane per element. Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   N: u32,
   D: u32,
@@ -26,9 +25,7 @@ fn load(at: u32) -> f32 {
 #endif
 }
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (wg.y * 32768u + wg.x) * LANES + lane;
+fn element(i: u32) {
   if (i < sizes.N * sizes.D) {
     let row = tokens[i / sizes.D] - sizes.firstRow; // wraps for tokens before this part
     if (row < sizes.rows) {
@@ -41,3 +38,4 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endif
   }
 }
+#include "elements.wgsl"

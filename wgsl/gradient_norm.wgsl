@@ -1,7 +1,9 @@
-// partials[slot * PARTIALS + i] = sum of the squares of every PARTIALS-th piece of LANES gradients. One workgroup per partial.
+// partials[slot * PARTIALS + i] = sum of the squares of every PARTIALS-th piece of PIECE gradients. One workgroup per partial.
 // Any adapter; limited by memory bandwidth. The order of the sums is fixed, so that runs repeat bit by bit.
 const LANES = #{LANES}u;
-const PARTIALS = #{PARTIALS}u;
+#let STRIDE = PARTIALS * PIECE
+#let EACH = PIECE / LANES
+#let PIECES = Math.max(1, 4 / EACH)
 struct Sizes {
   count: u32,
   slot: u32,
@@ -14,18 +16,22 @@ struct Sizes {
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   var sum = 0.0;
-  // Four pieces at a time: their loads do not wait for one another.
-  for (var i = wg.x * LANES + lane; i < sizes.count; i += 4u * PARTIALS * LANES) {
-#for u in 0..4
-    let i#{u} = i + #{u}u * PARTIALS * LANES;
-    let v#{u} = select(0.0, gradient[min(i#{u}, sizes.count - 1u)], i#{u} < sizes.count);
+  // At least four loads at a time: they do not wait for one another.
+  for (var i = wg.x * #{PIECE}u + lane; i < sizes.count; i += #{PIECES * STRIDE}u) {
+#for p in 0..PIECES
+#for e in 0..EACH
+    let i#{p}_#{e} = i + #{p * STRIDE + e * LANES}u;
+    let v#{p}_#{e} = select(0.0, gradient[min(i#{p}_#{e}, sizes.count - 1u)], i#{p}_#{e} < sizes.count);
 #endfor
-#for u in 0..4
-    sum = fma(v#{u}, v#{u}, sum);
+#endfor
+#for p in 0..PIECES
+#for e in 0..EACH
+    sum = fma(v#{p}_#{e}, v#{p}_#{e}, sum);
+#endfor
 #endfor
   }
   let total = reduce_sum(lane, sum);
   if (lane == 0u) {
-    partials[sizes.slot * PARTIALS + wg.x] = total;
+    partials[sizes.slot * #{PARTIALS}u + wg.x] = total;
   }
 }

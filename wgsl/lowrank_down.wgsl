@@ -13,7 +13,9 @@ var<workgroup> w_tile: array<vec4f, #{DEPTH * RANKS / 4}>; // [DEPTH, RANKS / 4]
 
 fn load_w(r: u32, k: u32) -> f32 {
   let inside = r < sizes.rank && k < sizes.K;
-#if COLUMNS
+#if SCALE_ROWS
+  return select(0.0, g_of(k) * w[k * sizes.rank + r], inside);
+#elif COLUMNS
   return select(0.0, w[k * sizes.rank + r], inside);
 #else
   return select(0.0, w[r * sizes.K + k], inside);

@@ -26,8 +26,15 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #endif
   for (var k = 0u; k < sizes.K / 4u; k++) {
+#if SCALE_ROWS
+    let g = vec4f(g_of(4u * k), g_of(4u * k + 1u), g_of(4u * k + 2u), g_of(4u * k + 3u));
+#endif
 #for n in 0..TOKENS
+#if SCALE_ROWS
+    let v#{n} = g * x[start#{n} + k];
+#else
     let v#{n} = x[start#{n} + k];
+#endif
 #endfor
 #if COLUMNS
 #for u in 0..4

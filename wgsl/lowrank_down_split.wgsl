@@ -31,7 +31,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endif
   for (var k = lane / QUADS; k < width; k += DEPTH) {
 #for i in 0..4
-#if COLUMNS
+#if SCALE_ROWS
+    let w#{i} = g_of(4u * k + #{i}u) * w[(4u * k + #{i}u) * step + quad];
+#elif COLUMNS
     let w#{i} = w[(4u * k + #{i}u) * step + quad];
 #else
     let w#{i} = w[factor#{i} + k];

@@ -1,4 +1,4 @@
-// Part of both variants of lowrank_gradient: its sizes and bindings.
+// Part of both variants of lowrank_gradient: its sizes and bindings. With SCALE_ROWS, which has COLUMNS, what is added is g times that.
 struct Sizes {
   N: u32,
   K: u32,
@@ -14,3 +14,4 @@ struct Sizes {
 @group(0) @binding(2) var<storage, read> narrow: array<f32>; // a block [N, member] for each module
 #endif
 @group(0) @binding(3) var<storage, read_write> gradient: array<f32>; // [rank, K], COLUMNS [K, rank]
+#include "row_scale.wgsl"

@@ -1,4 +1,5 @@
-// Sizes and bindings that all products share. Forward: K = in, M = out; backward: K = out, M = in, x is e, y is dx, p is q, b is a.
+// Sizes and bindings that all products share. Forward: K = in, M = out; backward: K = out, M = in, x is dy, y is dx, p is q, b is a
+// and with SCALE_ROWS rows of W count g times.
 struct Sizes {
   N: u32,
   K: u32,
@@ -57,6 +58,7 @@ struct Sizes {
 @group(0) @binding(6) var<storage, read> b: array<f32>; // forward [out, rank], backward [rank, in]
 #endif
 #endif
+#include "row_scale.wgsl"
 #if SCALE_BIAS && SCALE_ONLY
 @group(0) @binding(7) var<storage, read> scale_bias: array<f32>; // [out] g
 #elif SCALE_BIAS

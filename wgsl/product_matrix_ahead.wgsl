@@ -26,6 +26,9 @@
   var block#{c} = load_block(weight_at(lane, column0, 0u, #{c}u) / #{BLOCK}u);
 #endfor
 #endif
+#if FETCH && SCALE_ROWS
+  var g = g_of(row_of(lane, 0u));
+#endif
 #let RIGHT_TERMS = W_TERMS
   for (var at = 0u; at < sizes.K; at += DEPTH) {
     workgroupBarrier();
@@ -35,7 +38,11 @@
 #if FETCH
 #for c in 0..FETCHED
     {
+#if SCALE_ROWS
+      let scale = g * block_scale_of(block#{c});
+#else
       let scale = block_scale_of(block#{c});
+#endif
 #for e in 0..WORDS
       store_word(lane, #{c}u, #{e}u, scale, word#{c}_#{e});
 #endfor
@@ -56,6 +63,9 @@
 #endfor
     block#{c} = load_block(weight_at(lane, column0, at + DEPTH, #{c}u) / #{BLOCK}u);
 #endfor
+#endif
+#if FETCH && SCALE_ROWS
+    g = g_of(row_of(lane, at + DEPTH));
 #endif
     let terms = min(DEPTH, sizes.K - at);
 #include "product_matrix_rounds.wgsl"

@@ -3,10 +3,18 @@
 #let FETCHED = BACKWARD ? PASSES : ROUNDS
 #let WORDS = BACKWARD ? 1 : EACH
 
+#if BACKWARD
+
+// The row of W of all groups of a lane.
+fn row_of(lane: u32, k0: u32) -> u32 {
+  return min(k0 + lane % DEPTH, sizes.K - 1u);
+}
+#endif
+
 // Where a group starts among the weights, for the tile whose terms start at k0.
 fn weight_at(lane: u32, column0: u32, k0: u32, group: u32) -> u32 {
 #if BACKWARD
-  return min(k0 + lane % DEPTH, sizes.K - 1u) * sizes.M + column0 + lane / DEPTH * 8u + group * #{PASS_COLUMNS}u;
+  return row_of(lane, k0) * sizes.M + column0 + lane / DEPTH * 8u + group * #{PASS_COLUMNS}u;
 #else
   return min(column0 + lane / #{PARTS}u + group * LANES, sizes.M - 1u) * sizes.K + k0 + lane % #{PARTS}u * #{8 * EACH}u;
 #endif

@@ -115,7 +115,14 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
     let column = lane / #{GROUPS}u * 8u + #{pass * PASS_COLUMNS}u;
     var columns: array<mat2x4f, #{TERMS}>;
 #for t in 0..TERMS
-    columns[#{t}] = load_eight(min(k0 + k + #{t}u, sizes.K - 1u), column0 + column, sizes.M);
+    {
+      let row = min(k0 + k + #{t}u, sizes.K - 1u);
+#if SCALE_ROWS
+      columns[#{t}] = load_eight(row, column0 + column, sizes.M) * g_of(row);
+#else
+      columns[#{t}] = load_eight(row, column0 + column, sizes.M);
+#endif
+    }
 #endfor
     store_w(column, k, columns);
   }

@@ -14,9 +14,15 @@
       tile[quad / #{UNROLL / 4}u][at] = load_p(row, k0 + quad * 4u);
 #else
       let v = load_x(row, k0 + quad * 4u);
-#if INT8 && BACKWARD
+#if BACKWARD && (INT8 || SCALE_ROWS && !NF4)
       let row_w = k0 + quad * 4u;
-      let scale = vec4f(absmax[row_w], absmax[row_w + 1u], absmax[row_w + 2u], absmax[row_w + 3u]) / 127.0;
+      var scale = vec4f(1.0);
+#if INT8
+      scale = vec4f(absmax[row_w], absmax[row_w + 1u], absmax[row_w + 2u], absmax[row_w + 3u]) / 127.0;
+#endif
+#if SCALE_ROWS
+      scale *= vec4f(g_of(row_w), g_of(row_w + 1u), g_of(row_w + 2u), g_of(row_w + 3u));
+#endif
       tile[quad / #{UNROLL / 4}u][at] = v * scale;
 #else
       tile[quad / #{UNROLL / 4}u][at] = v;
@@ -29,7 +35,11 @@
       // Whole vectors: a write to one component may touch the others.
       scales[row / #{UNROLL}u][i % BLOCKS][row % #{UNROLL}u / 4u] = vec4f(
 #for u in 0..4
+#if SCALE_ROWS
+        g_of(k0 + row + #{u}u) * block_scale(((k0 + row + #{u}u) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS),
+#else
         block_scale(((k0 + row + #{u}u) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS),
+#endif
 #endfor
       );
     }

@@ -1,6 +1,5 @@
 // Rotary embedding of queries and keys in place: (x1, x2) = (x1 cos - x2 sin, x2 cos + x1 sin), sin negated with direction -1; x1 in the
 // first half of a head, x2 in the second. One lane per pair, queries' heads before keys'. Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   N: u32,
   heads: u32,
@@ -14,10 +13,8 @@ struct Sizes {
 @group(0) @binding(3) var<storage, read_write> q: array<f32>; // [N, heads * headDim]
 @group(0) @binding(4) var<storage, read_write> k: array<f32>; // [N, kvHeads * headDim]
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn element(pair: u32) {
   let half = sizes.headDim / 2u;
-  let pair = (wg.y * 32768u + wg.x) * LANES + lane;
   let all = sizes.heads + sizes.kvHeads;
   if (pair < sizes.N * all * half) {
     let i = pair % half;
@@ -39,3 +36,4 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     }
   }
 }
+#include "elements.wgsl"

@@ -1,5 +1,4 @@
 // y = silu(gate) * up. One lane per element. Any adapter; limited by memory bandwidth.
-const LANES = #{LANES}u;
 struct Sizes {
   count: u32,
 }
@@ -8,11 +7,10 @@ struct Sizes {
 @group(0) @binding(2) var<storage, read> up: array<f32>; // [count]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [count]
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (wg.y * 32768u + wg.x) * LANES + lane;
+fn element(i: u32) {
   if (i < sizes.count) {
     let g = gate[i];
     y[i] = g / (1.0 + exp(clamp(-g, -80.0, 80.0))) * up[i];
   }
 }
+#include "elements.wgsl"

@@ -73,7 +73,7 @@ function int8HeadCalls({ hidden, vocab }, tokens, half) {
   return [
     callProductForward("logits", { x, weight, y: logits }, { N: tokens, half: half && "split" }),
     ...[false, true].map((accumulate) =>
-      callProductBackward("head dX", { e: logits, weight, dx }, { N: tokens, half, accumulate }),
+      callProductBackward("head dX", { dy: logits, weight, dx }, { N: tokens, half, accumulate }),
     ),
   ];
 }

@@ -5,6 +5,7 @@
 import { callDoraBackward, MOST_FUSED_RANK, type FactorGradient, type TurnBack } from "../kernels/dora.js";
 import { callLowrankDown, callLowrankGradient } from "../kernels/lowrank.js";
 import { callProductBackward, callProductForward, type HalfInputs } from "../kernels/product.js";
+import type { OwnMagnitude, OwnMagnitudes } from "../kernels/swiglu.js";
 import type { LinearWeight } from "../kernels/weight.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type Tensor } from "../program/tensor.js";
@@ -81,8 +82,6 @@ export interface BackwardTensors {
   readonly turned?: TurnBack | undefined;
   /** [N, out] gradient of the output. */
   readonly dy: Tensor;
-  /** Which of both nobody needs afterwards: with DoRA g * dy takes its place. */
-  readonly spent: "dy" | "y";
   /** [N, in]; left out where nobody below needs a gradient. */
   readonly dx?: Tensor;
 }
@@ -101,72 +100,103 @@ export interface BackwardSizes {
 }
 
 /** Whether the gradient of B comes of the magnitude's pass over dy. */
-const isFused = ({ adapter }: Linear): boolean =>
-  adapter?.parameters.magnitude !== undefined && adapter.rank <= MOST_FUSED_RANK;
+const isFused = ({ adapter }: Linear, p: Tensor | undefined): p is Tensor =>
+  p !== undefined && adapter?.parameters.magnitude !== undefined && adapter.rank <= MOST_FUSED_RANK;
+
+/** The arena that has some gradients, and the elements at which they begin. */
+function inArena(
+  path: string,
+  ...gradients: readonly (Tensor | undefined)[]
+): readonly [Tensor, ...number[]] {
+  const places = gradients.flatMap((t) => t?.arena ?? []);
+  const [first] = places;
+  if (!first || places.length < gradients.length || places.some(({ name }) => name !== first.name))
+    throw new Error(`${path}: its gradients are not in one arena`);
+  const { name, bytes } = first;
+  const whole = tensor(`${name} as a whole`, [bytes / 4], "f32", "gradient", { name, bytes, offsetBytes: 0 });
+  return [whole, ...places.map(({ offsetBytes }) => offsetBytes / 4)];
+}
 
 /** Where a pass that has both adds the gradients of B and m. */
 function bothGradients({ path, rank, gradients }: ModuleAdapter, p: Tensor): FactorGradient {
-  const { b, magnitude } = gradients;
-  if (!b.arena || !magnitude?.arena) throw new Error(`${path}: its gradients are in no arena`);
-  const { name, bytes } = b.arena;
-  return {
-    p,
-    gradient: tensor(`${name} as a whole`, [bytes / 4], "f32", b.kind, { name, bytes, offsetBytes: 0 }),
-    rank,
-    bAt: b.arena.offsetBytes / 4,
-    mAt: magnitude.arena.offsetBytes / 4,
-  };
+  const [gradient, bAt = 0, mAt = 0] = inArena(path, gradients.b, gradients.magnitude);
+  return { p, gradient, rank, bAt, mAt };
 }
 
-/**
- * DoRA: g * dy in the place of what is spent, which is what the factors and x want to know of dy, the magnitude's gradient,
- * and up to rank 16 that of B.
- */
-export function magnitudeCalls(
+/** The magnitudes of gate and up, of which SwiGLU's backward makes the gradients, and the arena of these; nothing where neither has one. */
+export function mlpMagnitudes(
+  gate: Linear,
+  up: Linear,
+): { readonly modules: OwnMagnitudes; readonly gradient: Tensor } | undefined {
+  const both = [gate, up].map(({ adapter, scaleBias: scale_bias }) => {
+    const magnitude = adapter?.parameters.magnitude;
+    const gradient = adapter?.gradients.magnitude;
+    return magnitude && gradient && scale_bias && { magnitude, gradient, scale_bias };
+  });
+  const gradients = both.flatMap((own) => (own ? [own.gradient] : []));
+  if (gradients.length === 0) return undefined;
+  const [gradient, ...starts] = inArena(`${gate.path}, ${up.path}`, ...gradients);
+  const [ofGate, ofUp] = both.map((own): OwnMagnitude | undefined => {
+    if (!own) return undefined;
+    const { magnitude, scale_bias } = own;
+    return { magnitude, scale_bias, at: starts.shift() ?? 0 };
+  });
+  return { modules: { gate: ofGate, up: ofUp }, gradient };
+}
+
+/** g of a module whose output's gradient is g dy to x and the factors. */
+const rowScale = ({ adapter, scaleBias }: Linear): Tensor | undefined =>
+  adapter?.parameters.magnitude && scaleBias;
+
+/** DoRA: the magnitude's gradient, and up to rank 16 that of B. */
+function magnitudeCalls(
   linear: Linear,
-  t: Pick<BackwardTensors, "p" | "y" | "residual" | "turned" | "dy" | "spent">,
+  t: Pick<BackwardTensors, "p" | "y" | "residual" | "turned" | "dy">,
   { N }: { readonly N: number },
 ): readonly Call[] {
   const { adapter, scaleBias } = linear;
   const magnitude = adapter?.parameters.magnitude;
   const own = adapter?.gradients.magnitude;
   if (!adapter || !magnitude || !own || !scaleBias) return [];
-  const { dy, y, residual, turned, spent: over } = t;
-  const both = t.p && isFused(linear) ? bothGradients(adapter, t.p) : undefined;
+  const { dy, y, residual, turned } = t;
+  const both = isFused(linear, t.p) ? bothGradients(adapter, t.p) : undefined;
   return [
     callDoraBackward(
       `${linear.path} ${both ? "dB, dm" : "dm"}`,
       { dy, y, scale_bias: scaleBias, magnitude, gradient: both ?? own, ...(residual && { residual }) },
-      { N, out: adapter.out, over, turned },
+      { N, out: adapter.out, turned },
     ),
   ];
 }
 
 /** Gradients of A, B and m (accumulated) and of x (written, or added with `accumulate`). */
 export function backwardCalls(linear: Linear, t: BackwardTensors, s: BackwardSizes): readonly Call[] {
-  const e = linear.adapter?.parameters.magnitude ? t[t.spent] : t.dy;
-  return [...magnitudeCalls(linear, t, s), ...factorCalls(linear, { ...t, e }, s)];
+  return [...magnitudeCalls(linear, t, s), ...factorCalls(linear, t, s, isFused(linear, t.p))];
 }
 
-/** What follows `magnitudeCalls`: gradients of A (and of B where that has not made it) accumulated, and that of x. */
+/**
+ * What follows the magnitude's gradient, whoever has made that: those of A and B accumulated, and that of x.
+ * @param hasB whether the magnitude's pass has made the gradient of B
+ */
 export function factorCalls(
   linear: Linear,
-  t: Pick<BackwardTensors, "x" | "p" | "dx"> & { readonly e: Tensor },
+  t: Pick<BackwardTensors, "x" | "p" | "dy" | "dx">,
   s: BackwardSizes,
+  hasB = false,
 ): readonly Call[] {
   const { adapter } = linear;
-  const { e } = t;
   const { N } = s;
+  const scale_bias = rowScale(linear);
   const calls: Call[] = [];
   let q: Tensor | undefined;
   if (adapter && t.p) {
     const { rank, gradients, parameters, in: inputs, out, scaling: alpha } = adapter;
     q = s.q ?? tensor(`${linear.path}${s.name}.q`, [s.capacity, rank]);
-    if (!isFused(linear)) {
+    if (!hasB) {
       calls.push(
         callLowrankGradient(
           `${linear.path} dB`,
-          { wide: e, narrow: t.p, gradient: gradients.b },
+          { wide: t.dy, narrow: t.p, gradient: gradients.b, scale_bias },
           { N, K: out, rank, layout: "columns" },
         ),
       );
@@ -174,7 +204,7 @@ export function factorCalls(
     calls.push(
       callLowrankDown(
         `${linear.path} eB`,
-        { x: e, w: parameters.b, p: q },
+        { x: t.dy, w: parameters.b, p: q, scale_bias },
         { N, K: out, rank, alpha, layout: "columns" },
       ),
     );
@@ -192,7 +222,13 @@ export function factorCalls(
     calls.push(
       callProductBackward(
         `${linear.path} dX`,
-        { e, weight: linear.weight, dx: t.dx, ...(adapter && q && { q, a: adapter.parameters.a }) },
+        {
+          dy: t.dy,
+          weight: linear.weight,
+          dx: t.dx,
+          scale_bias,
+          ...(adapter && q && { q, a: adapter.parameters.a }),
+        },
         {
           N,
           ...(adapter && { rank: adapter.rank }),

@@ -3,24 +3,34 @@
  * `step` f32 [16]: 0 1 / scored labels, 1 learning rate, 2 1 - beta1^t, 3 1 - beta2^t, 4 weight decay, 5 epsilon, 6 largest norm,
  * 7 beta1, 8 beta2, 9 1 - beta1, 10 1 - beta2. `totals` f32 [16]: 0 loss sum, 1 gradient norm, 2 clip factor (0: norm or loss not finite, no update).
  */
-import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.js";
+import { bound, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
+import { elementVariants, softwareLanes } from "./elements.js";
+import { isTimed } from "./split.js";
 
-const LANES = 64;
 /** One workgroup or few have all of it to read: as many lanes as WebGPU promises. */
 const SUM_LANES = 256;
 /** Partial sums per arena. */
 export const NORM_PARTIALS = 64;
+const NORM_PIECES = { PIECE: SUM_LANES, PARTIALS: NORM_PARTIALS };
 
 export const gradientNorm: Kernel = {
   name: "gradient_norm",
   bindings: { gradient: "read", partials: "update" },
   variants: [
     {
-      name: "strided",
+      name: "software",
+      file: "gradient_norm.wgsl",
+      accepts: (_, traits) => traits.isSoftware,
+      defines: (_, traits) => ({ ...NORM_PIECES, LANES: softwareLanes(traits) }),
+      grid: () => [NORM_PARTIALS, 1, 1],
+    },
+    {
+      name: "split",
       file: "gradient_norm.wgsl",
       accepts: () => true,
-      defines: () => ({ LANES: SUM_LANES, PARTIALS: NORM_PARTIALS }),
+      isTimed,
+      defines: () => ({ ...NORM_PIECES, LANES: SUM_LANES }),
       grid: () => [NORM_PARTIALS, 1, 1],
     },
   ],
@@ -74,15 +84,7 @@ export const adamw: Kernel = {
     first_moment: "update",
     second_moment: "update",
   },
-  variants: [
-    {
-      name: "element",
-      file: "adamw.wgsl",
-      accepts: () => true,
-      defines: () => ({ LANES }),
-      grid: (call) => grid1d(Math.ceil(size(call, "count") / LANES)),
-    },
-  ],
+  variants: elementVariants("adamw.wgsl", (call) => size(call, "count")),
   twin(memory, call) {
     const [step, totals, p, g] = [
       bound(memory, "step"),

@@ -1,8 +1,7 @@
 /** Copies between storage types: activations that wait are kept in 16 bits, what kernels work on is f32. */
-import { bound, grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
+import { bound, option, size, type Call, type Kernel, type Variant } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
-
-const LANES = 64;
+import { elementVariants } from "./elements.js";
 
 const inBlocks = (call: Call): boolean => option(call, "BLOCKS") === 1;
 
@@ -10,20 +9,15 @@ export const convertRows: Kernel = {
   name: "convert_rows",
   bindings: { x: "read", y: "write" },
   variants: [
-    {
-      name: "pair",
-      file: "convert_rows.wgsl",
-      accepts: (call) => !inBlocks(call),
-      defines: (call) => ({ ...call.options, LANES }),
-      grid: (call) => grid1d(Math.ceil(size(call, "count") / 2 / LANES)),
-    },
-    {
-      name: "block",
-      file: "convert_block_rows.wgsl",
-      accepts: inBlocks,
-      defines: (call) => ({ PACK: option(call, "PACK"), LANES }),
-      grid: (call) => grid1d(Math.ceil(size(call, "count") / 4 / LANES)),
-    },
+    ...elementVariants("convert_rows.wgsl", (call) => size(call, "count") / 2).map((v): Variant => ({
+      ...v,
+      accepts: (call, traits) => !inBlocks(call) && v.accepts(call, traits),
+    })),
+    ...elementVariants("convert_block_rows.wgsl", (call) => size(call, "count") / 4).map((v): Variant => ({
+      ...v,
+      name: `${v.name} of blocks`,
+      accepts: (call, traits) => inBlocks(call) && v.accepts(call, traits),
+    })),
   ],
   twin(memory, call) {
     const [x, y] = [bound(memory, "x"), bound(memory, "y")];

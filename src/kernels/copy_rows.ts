@@ -1,21 +1,12 @@
 /** Copies rows into a longer tensor: new keys into the cache of a generation. */
-import { bound, grid1d, size, type Call, type Kernel } from "../program/kernel.js";
+import { bound, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-
-const LANES = 64;
+import { elementVariants } from "./elements.js";
 
 export const copyRows: Kernel = {
   name: "copy_rows",
   bindings: { x: "read", y: "update" },
-  variants: [
-    {
-      name: "element",
-      file: "copy_rows.wgsl",
-      accepts: () => true,
-      defines: () => ({ LANES }),
-      grid: (call) => grid1d(Math.ceil(size(call, "count") / LANES)),
-    },
-  ],
+  variants: elementVariants("copy_rows.wgsl", (call) => size(call, "count")),
   twin(memory, call) {
     const [x, y] = [bound(memory, "x"), bound(memory, "y")];
     y.set(x.subarray(0, size(call, "count")), size(call, "offset"));

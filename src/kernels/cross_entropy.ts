@@ -1,8 +1,12 @@
 /** Cross-entropy over the vocabulary, a chunk of tokens at a time; in backward the gradient overwrites the logits. */
 import { bound, grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
+import { softwareLanes } from "./elements.js";
+import { isTimed } from "./split.js";
 
 const LANES = 256;
+/** Terms of a lane that are added by themselves first: a sum of all of them in f32 would lose digits. */
+const TERMS = 64;
 /** Elements of `totals` and `step`; see src/kernels/adamw.ts. */
 const LOSS_SUM = 0;
 const PER_LABEL = 0;
@@ -13,10 +17,18 @@ function crossEntropy(name: string, isBackward: boolean): Kernel {
     bindings: { labels: "read", step: "read", logits: isBackward ? "update" : "read", token_loss: "write" },
     variants: [
       {
+        name: "software",
+        file: "cross_entropy.wgsl",
+        accepts: (_, traits) => traits.isSoftware,
+        defines: (call, traits) => ({ ...call.options, LANES: softwareLanes(traits), TERMS }),
+        grid: (call) => grid1d(size(call, "N")),
+      },
+      {
         name: "row",
         file: "cross_entropy.wgsl",
         accepts: () => true,
-        defines: (call) => ({ ...call.options, LANES }),
+        isTimed,
+        defines: (call) => ({ ...call.options, LANES, TERMS }),
         grid: (call) => grid1d(size(call, "N")),
       },
     ],

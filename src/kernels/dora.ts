@@ -1,12 +1,13 @@
-/** DoRA's magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT). */
+/**
+ * DoRA's magnitude gradient (arXiv 2402.09353; the norm is a constant in backward, section 4.3, as in PEFT), and up to rank 16 that of B
+ * of the same pass. e = g dy, which x and the factors learn from, is never written: who reads dy scales rows of W and B instead.
+ */
 import {
   bound,
   option,
   size,
-  type Access,
   type Call,
   type Kernel,
-  type NumberArray,
   type TwinMemory,
   type Variant,
 } from "../program/kernel.js";
@@ -14,7 +15,7 @@ import type { Tensor } from "../program/tensor.js";
 import { sharedTokens } from "./split.js";
 
 /** A CPU has few cores: all lanes of a workgroup read p at one address, and several tokens share the reading of sums. */
-const SOFTWARE_SHAPE = { LANES: 16, COLS: 4, TOKENS: 4 };
+const SOFTWARE_SHAPE = { LANES: 64, TOKENS: 8 };
 
 /** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
 export const MOST_FUSED_RANK = 16;
@@ -33,98 +34,80 @@ function turnedBack(memory: TwinMemory, call: Call): Float64Array {
   });
 }
 
-function backward(name: string, over: "dy" | "y"): Kernel {
-  const access = (tensor: "dy" | "y"): Access => (tensor === over ? "update" : "read");
-  return {
-    name,
-    bindings: {
-      dy: access("dy"),
-      y: access("y"),
-      residual: "read",
-      scale_bias: "read",
-      magnitude: "read",
-      magnitude_gradient: "update",
-      positions: "read",
-      table: "read",
-      p: "read",
-      gradient: "update",
-    },
-    variants: [
-      {
-        name: "software",
-        file: "dora_backward_software.wgsl",
-        accepts: (_, traits) => traits.isSoftware,
-        defines: (call) => ({ ...call.options, ...SOFTWARE_SHAPE }),
-        grid: columnTiles,
-      },
-      {
-        name: "column",
-        file: "dora_backward.wgsl",
-        accepts: () => true,
-        defines: (call) => ({ ...call.options, ...sharedTokens(size(call, "out")) }),
-        grid: columnTiles,
-      },
-    ],
-    twin(memory, call) {
-      const [given, y, residual, scaleBias] = [
-        bound(memory, "dy"),
-        bound(memory, "y"),
-        memory["residual"],
-        bound(memory, "scale_bias"),
-      ];
-      const magnitude = bound(memory, "magnitude");
-      const isFused = option(call, "RANKS") > 0;
-      const gradient = isFused
-        ? bound(memory, "gradient").subarray(size(call, "mAt"))
-        : bound(memory, "magnitude_gradient");
-      const e = bound(memory, over);
-      const u = option(call, "TURNED") ? turnedBack(memory, call) : y;
-      const [N, out] = [size(call, "N"), size(call, "out")];
-      const isOnly = option(call, "SCALE_ONLY") === 1;
-      for (let j = 0; j < out; j++) {
-        const [scale, bias] = isOnly ? [scaleBias[j]!, 0] : [scaleBias[2 * j]!, scaleBias[2 * j + 1]!];
-        let sum = 0;
-        for (let t = 0; t < N; t++) {
-          const at = t * out + j;
-          const d = given[at]!;
-          sum += d * (u[at]! - (residual?.[at] ?? 0) - bias);
-          e[at] = scale * d;
-        }
-        if (magnitude[j] !== 0) gradient[j] = gradient[j]! + sum / magnitude[j]!;
-      }
-      if (isFused) factorGradient(memory, call, e);
-    },
-    cost: (call) => {
-      const rank = option(call, "RANKS");
-      const [N, out] = [size(call, "N"), size(call, "out")];
-      return { flops: (4 + 2 * rank) * N * out, bytes: 12 * N * out + 4 * rank * (N + 2 * out) };
-    },
-  };
-}
+const columnTiles: Variant["grid"] = (call, d) => [Math.ceil(size(call, "out") / Number(d["LANES"])), 1, 1];
 
-const columnTiles: Variant["grid"] = (call, d) => [
-  Math.ceil(size(call, "out") / (Number(d["LANES"]) * Number(d["COLS"] ?? 1))),
-  1,
-  1,
-];
-
-/** The gradient of B += eT p. */
-function factorGradient(memory: TwinMemory, call: Call, e: NumberArray): void {
-  const [p, gradient] = [bound(memory, "p"), bound(memory, "gradient").subarray(size(call, "bAt"))];
-  const [N, out, rank] = [size(call, "N"), size(call, "out"), option(call, "RANKS")];
-  for (let j = 0; j < out; j++) {
-    for (let r = 0; r < rank; r++) {
+export const doraBackward: Kernel = {
+  name: "dora_backward",
+  bindings: {
+    dy: "read",
+    y: "read",
+    residual: "read",
+    scale_bias: "read",
+    magnitude: "read",
+    magnitude_gradient: "update",
+    positions: "read",
+    table: "read",
+    p: "read",
+    gradient: "update",
+  },
+  variants: [
+    {
+      name: "software",
+      file: "dora_backward_software.wgsl",
+      accepts: (_, traits) => traits.isSoftware,
+      defines: (call) => ({ ...call.options, ...SOFTWARE_SHAPE }),
+      grid: columnTiles,
+    },
+    {
+      name: "column",
+      file: "dora_backward.wgsl",
+      accepts: () => true,
+      defines: (call) => ({ ...call.options, ...sharedTokens(size(call, "out")) }),
+      grid: columnTiles,
+    },
+  ],
+  twin(memory, call) {
+    const [dy, y, residual, scaleBias] = [
+      bound(memory, "dy"),
+      bound(memory, "y"),
+      memory["residual"],
+      bound(memory, "scale_bias"),
+    ];
+    const magnitude = bound(memory, "magnitude");
+    const rank = option(call, "RANKS");
+    const [ofM, ofB] =
+      rank > 0
+        ? [
+            bound(memory, "gradient").subarray(size(call, "mAt")),
+            bound(memory, "gradient").subarray(size(call, "bAt")),
+          ]
+        : [bound(memory, "magnitude_gradient")];
+    const u = option(call, "TURNED") ? turnedBack(memory, call) : y;
+    const [N, out] = [size(call, "N"), size(call, "out")];
+    const isOnly = option(call, "SCALE_ONLY") === 1;
+    for (let j = 0; j < out; j++) {
+      const [scale, bias] = isOnly ? [scaleBias[j]!, 0] : [scaleBias[2 * j]!, scaleBias[2 * j + 1]!];
       let sum = 0;
-      for (let t = 0; t < N; t++) sum += e[t * out + j]! * p[t * rank + r]!;
-      gradient[j * rank + r] = gradient[j * rank + r]! + sum;
+      for (let t = 0; t < N; t++) {
+        const at = t * out + j;
+        sum += dy[at]! * (u[at]! - (residual?.[at] ?? 0) - bias);
+      }
+      if (magnitude[j] !== 0) ofM[j] = ofM[j]! + sum / magnitude[j]!;
+      if (!ofB) continue;
+      const p = bound(memory, "p");
+      for (let r = 0; r < rank; r++) {
+        let e = 0;
+        for (let t = 0; t < N; t++) e += scale * dy[t * out + j]! * p[t * rank + r]!;
+        ofB[j * rank + r] = ofB[j * rank + r]! + e;
+      }
     }
-  }
-}
-
-/** e takes the place of dy. */
-export const doraBackward = backward("dora_backward", "dy");
-/** e takes the place of y. */
-export const doraBackwardOverY = backward("dora_backward_over_y", "y");
+  },
+  cost: (call) => {
+    const rank = option(call, "RANKS");
+    const [N, out] = [size(call, "N"), size(call, "out")];
+    return { flops: (3 + 2 * rank) * N * out, bytes: 8 * N * out + 4 * rank * (N + 2 * out) };
+  },
+};
 
 /** Undoes RoPE: y was turned by it. */
 export interface TurnBack {
@@ -152,12 +135,11 @@ export interface FactorGradient {
 }
 
 /**
- * e = g * dy, in the place of dy or of y, and the gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0.
+ * The gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0; and of B: += sum_t g_j dy p.
  * @param t.dy f32 [N, out]
- * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4) where it is only read
+ * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4)
  * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
  * @param t.gradient where the gradient of m [out] is added to, and that of B too where it comes of the same pass
- * @param s.over what e overwrites: the one that nobody needs afterwards
  * @param s.turned y was turned after it was made
  */
 export function callDoraBackward(
@@ -170,22 +152,16 @@ export function callDoraBackward(
     readonly magnitude: Tensor;
     readonly gradient: Tensor | FactorGradient;
   },
-  s: {
-    readonly N: number;
-    readonly out: number;
-    readonly over: "dy" | "y";
-    readonly turned?: TurnBack | undefined;
-  },
+  s: { readonly N: number; readonly out: number; readonly turned?: TurnBack | undefined },
 ): Call {
-  const { N, out, over, turned } = s;
+  const { N, out, turned } = s;
   const { gradient, ...tensors } = t;
   const factor = "rank" in gradient ? gradient : undefined;
   const isPacked = t.y.dtype === "bfp16";
-  if ((over === "y" && (isPacked || turned)) || (isPacked && out % 4 !== 0))
-    throw new Error(`${label}: ${t.y.name} is ${t.y.dtype}, in rows of ${out}; e goes over ${over}`);
+  if (isPacked && out % 4 !== 0) throw new Error(`${label}: ${t.y.name} is ${t.y.dtype}, in rows of ${out}`);
   if (factor && factor.rank > MOST_FUSED_RANK) throw new Error(`${label}: rank ${factor.rank} in one pass`);
   return {
-    kernel: over === "y" ? doraBackwardOverY : doraBackward,
+    kernel: doraBackward,
     label,
     tensors: {
       ...tensors,
@@ -201,7 +177,6 @@ export function callDoraBackward(
       ...(factor && { bAt: factor.bAt, mAt: factor.mAt }),
     },
     options: {
-      OVER_Y: over === "y",
       Y_BLOCKS: isPacked,
       RESIDUAL: t.residual !== undefined,
       SCALE_ONLY: t.scale_bias.shape[1] === 1,

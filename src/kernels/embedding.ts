@@ -1,23 +1,14 @@
 /** Rows of the embedding table by token id. The table may lie in several parts where one binding cannot hold it. */
-import { bound, grid1d, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
+import { bound, option, size, type Access, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
+import { elementVariants } from "./elements.js";
 import type { DenseWeight } from "./weight.js";
-
-const LANES = 64;
 
 function gather(name: string, access: Access): Kernel {
   return {
     name,
     bindings: { values: "read", tokens: "read", x: access },
-    variants: [
-      {
-        name: "element",
-        file: "embedding_gather.wgsl",
-        accepts: () => true,
-        defines: (call) => ({ ...call.options, LANES }),
-        grid: (call) => grid1d(Math.ceil((size(call, "N") * size(call, "D")) / LANES)),
-      },
-    ],
+    variants: elementVariants("embedding_gather.wgsl", (call) => size(call, "N") * size(call, "D")),
     twin(memory, call) {
       const [values, tokens, x] = [bound(memory, "values"), bound(memory, "tokens"), bound(memory, "x")];
       const [D, firstRow, rows] = [size(call, "D"), size(call, "firstRow"), size(call, "rows")];

@@ -6,7 +6,7 @@ import { attentionBackwardKv, attentionBackwardQ, attentionDelta, attentionForwa
 import { convertRows } from "./convert_rows.js";
 import { copyRows } from "./copy_rows.js";
 import { crossEntropyBackward, crossEntropyForward, sumLoss } from "./cross_entropy.js";
-import { doraBackward, doraBackwardOverY } from "./dora.js";
+import { doraBackward } from "./dora.js";
 import { adapterGram, doraRowNorm } from "./dora_row_norm.js";
 import { embeddingGather, embeddingGatherAdd } from "./embedding.js";
 import { lowrankDown, lowrankGradient } from "./lowrank.js";
@@ -24,7 +24,7 @@ import {
 } from "./product.js";
 import { rmsNormBackward, rmsNormBackwardAdd, rmsNormForward } from "./rms_norm.js";
 import { attentionStore, rope } from "./rope.js";
-import { swigluBackward, swigluForward } from "./swiglu.js";
+import { swigluBackward, swigluBackwardMagnitudes, swigluForward } from "./swiglu.js";
 
 export const ALL_KERNELS: readonly Kernel[] = [
   embeddingGather,
@@ -38,6 +38,7 @@ export const ALL_KERNELS: readonly Kernel[] = [
   attentionStore,
   swigluForward,
   swigluBackward,
+  swigluBackwardMagnitudes,
   nf4ProductForward,
   nf4ProductBackward,
   nf4ProductBackwardAdd,
@@ -53,7 +54,6 @@ export const ALL_KERNELS: readonly Kernel[] = [
   adapterGram,
   doraRowNorm,
   doraBackward,
-  doraBackwardOverY,
   attentionForward,
   attentionDelta,
   attentionBackwardQ,

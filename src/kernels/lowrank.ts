@@ -10,6 +10,7 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
+import { rowScaleOptions, rowScales } from "./row_scale.js";
 import { ENOUGH_WORKGROUPS, isTimed, sharedTokens, SPLIT_LANES } from "./split.js";
 
 /**
@@ -123,16 +124,17 @@ function cost(call: Call): Cost {
 
 export const lowrankDown: Kernel = {
   name: "lowrank_down",
-  bindings: { x: "read", w: "read", p: "write" },
+  bindings: { x: "read", w: "read", scale_bias: "read", p: "write" },
   variants: [software, split, tile],
   twin(memory, call) {
     const [x, w, p] = [bound(memory, "x"), bound(memory, "w"), bound(memory, "p")];
     const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
     const [wr, wk] = option(call, "COLUMNS") ? [1, rank] : [K, 1];
+    const g = rowScales(memory, call);
     for (let t = 0; t < N; t++) {
       for (let r = 0; r < rank; r++) {
         let sum = 0;
-        for (let k = 0; k < K; k++) sum += x[t * K + k]! * w[r * wr + k * wk]!;
+        for (let k = 0; k < K; k++) sum += x[t * K + k]! * g(k) * w[r * wr + k * wk]!;
         p[narrowAt(call, t, r)] = size(call, "alpha") * sum;
       }
     }
@@ -185,7 +187,7 @@ const GRADIENT_VARIANTS: readonly Variant[] = [
 
 export const lowrankGradient: Kernel = {
   name: "lowrank_gradient",
-  bindings: { wide: "read", narrow: "read", gradient: "update" },
+  bindings: { wide: "read", narrow: "read", scale_bias: "read", gradient: "update" },
   variants: GRADIENT_VARIANTS,
   twin(memory, call) {
     const [wide, narrow, gradient] = [
@@ -195,12 +197,13 @@ export const lowrankGradient: Kernel = {
     ];
     const [N, K, rank] = [size(call, "N"), size(call, "K"), size(call, "rank")];
     const [gr, gk] = option(call, "COLUMNS") ? [1, rank] : [K, 1];
+    const g = rowScales(memory, call);
     for (let k = 0; k < K; k++) {
       for (let r = 0; r < rank; r++) {
         let sum = 0;
         for (let t = 0; t < N; t++) sum += wide[t * K + k]! * narrow[narrowAt(call, t, r)]!;
         const at = r * gr + k * gk;
-        gradient[at] = gradient[at]! + sum;
+        gradient[at] = gradient[at]! + g(k) * sum;
       }
     }
   },
@@ -225,15 +228,26 @@ function check(label: string, t: Tensor, elements: number): void {
     throw new Error(`${label}: ${t.name} [${t.shape.join()}] has no ${elements} elements`);
 }
 
+function layoutOptions(label: string, layout: FactorLayout, scaleBias: Tensor | undefined): Defines {
+  if (scaleBias && layout === "rows") throw new Error(`${label}: ${scaleBias.name} scales rows of B alone`);
+  return { COLUMNS: layout === "columns", ...rowScaleOptions(scaleBias) };
+}
+
 /**
- * p = alpha * x w^T (rows) or alpha * x w (columns).
+ * p = alpha * x w^T (rows) or alpha * x (g w) (columns).
  * @param t.x f32 [N, K]
  * @param t.w f32 [rank, K] (rows) or [K, rank] (columns)
+ * @param t.scale_bias f32 [K, 2] g, bias; or [K, 1] g; default g = 1. Columns only.
  * @param t.p f32 [N, rank], or a block [N, members.rank] for each member; overwritten
  */
 export function callLowrankDown(
   label: string,
-  t: { readonly x: Tensor; readonly w: Tensor; readonly p: Tensor },
+  t: {
+    readonly x: Tensor;
+    readonly w: Tensor;
+    readonly p: Tensor;
+    readonly scale_bias?: Tensor | undefined;
+  },
   s: {
     readonly N: number;
     readonly K: number;
@@ -244,6 +258,7 @@ export function callLowrankDown(
   },
 ): Call {
   const { N, K, rank, alpha, layout, members } = s;
+  const { scale_bias, ...tensors } = t;
   const narrow = narrowSizes(N, rank, members);
   check(label, t.x, N * K);
   check(label, t.p, narrow.elements);
@@ -251,21 +266,27 @@ export function callLowrankDown(
   return {
     kernel: lowrankDown,
     label,
-    tensors: { ...t },
+    tensors: { ...tensors, ...(scale_bias && { scale_bias }) },
     sizes: { N, K, rank, alpha, ...narrow.sizes },
-    options: { COLUMNS: layout === "columns" },
+    options: layoutOptions(label, layout, scale_bias),
   };
 }
 
 /**
- * gradient += narrow^T wide (rows) or wide^T narrow (columns).
+ * gradient += narrow^T wide (rows) or g wide^T narrow (columns).
  * @param t.wide f32 [N, K]: x for A, the output's gradient for B
  * @param t.narrow f32 [N, rank], or a block [N, members.rank] for each member; already times the LoRA scaling
  * @param t.gradient f32 [rank, K] (rows) or [K, rank] (columns), added to
+ * @param t.scale_bias f32 [K, 2] g, bias; or [K, 1] g; default g = 1. Columns only.
  */
 export function callLowrankGradient(
   label: string,
-  t: { readonly wide: Tensor; readonly narrow: Tensor; readonly gradient: Tensor },
+  t: {
+    readonly wide: Tensor;
+    readonly narrow: Tensor;
+    readonly gradient: Tensor;
+    readonly scale_bias?: Tensor | undefined;
+  },
   s: {
     readonly N: number;
     readonly K: number;
@@ -275,6 +296,7 @@ export function callLowrankGradient(
   },
 ): Call {
   const { N, K, rank, layout, members } = s;
+  const { scale_bias, ...tensors } = t;
   const narrow = narrowSizes(N, rank, members);
   check(label, t.wide, N * K);
   check(label, t.narrow, narrow.elements);
@@ -282,8 +304,8 @@ export function callLowrankGradient(
   return {
     kernel: lowrankGradient,
     label,
-    tensors: { ...t },
+    tensors: { ...tensors, ...(scale_bias && { scale_bias }) },
     sizes: { N, K, rank, ...narrow.sizes },
-    options: { COLUMNS: layout === "columns" },
+    options: layoutOptions(label, layout, scale_bias),
   };
 }

@@ -73,10 +73,14 @@ function forward(label: string, N: number, format: Format, half: HalfInputs, isH
 
 function backward(label: string, N: number, format: Format, accumulate = false): Trial {
   const t = {
-    e: given(`${label}.e`, [N, OUT]),
+    dy: given(`${label}.dy`, [N, OUT]),
     dx: given(`${label}.dx`, [N, IN]),
     weight: weight(format, label),
-    ...(format === "nf4" && { q: given(`${label}.q`, [N, RANK]), a: given(`${label}.a`, [RANK, IN]) }),
+    ...(format === "nf4" && {
+      q: given(`${label}.q`, [N, RANK]),
+      a: given(`${label}.a`, [RANK, IN]),
+      scale_bias: given(`${label}.scale_bias`, [OUT, 1]),
+    }),
   };
   const call = callProductBackward(label, t, {
     N,

@@ -1,7 +1,7 @@
 /**
- * Products with a frozen weight W [out, in], NF4, int8 or dense: y = g * (x Wt + p Bt) + bias + residual, and dx = e W + q A.
+ * Products with a frozen weight W [out, in], NF4, int8 or dense: y = g * (x Wt + p Bt) + bias + residual, and dx = (g dy) W + q A.
  * One set of kernels serves both ways: rows x [N, K] times op(W) [K, M], where op transposes in forward only.
- * Inside a call the names are those of the forward way; in backward x is e, y is dx, p is q and b is a.
+ * Inside a call the names are those of the forward way; in backward x is dy, y is dx, p is q and b is a.
  */
 import {
   size,
@@ -14,6 +14,7 @@ import {
 } from "../program/kernel.js";
 import { elementCount, tensorBytes, type Tensor } from "../program/tensor.js";
 import { matrixVariant, smallMatrixVariant } from "./product_matrix.js";
+import { rowScaleOptions } from "./row_scale.js";
 import { slicesVariant } from "./product_slices.js";
 import { softwareVariant } from "./product_software.js";
 import { smallTileVariant, tileVariant } from "./product_tile.js";
@@ -211,62 +212,71 @@ export function callProductForward(
 }
 
 /**
- * dx[dxRow + t, i] (+)= sum_j e[eRow + t, eColumn + j] W[j, i] + sum_r q[t, r] a[r, i]
- * @param t.e [rows, eStride] f32
+ * dx[dxRow + t, i] (+)= sum_j g_j dy[dyRow + t, dyColumn + j] W[j, i] + sum_r q[t, r] a[r, i]
+ * @param t.dy [rows, dyStride] f32
+ * @param t.scale_bias [out, 2] f32: g, bias; or [out, 1]: g; default g = 1
  * @param t.dx [rows, in] f32; N rows are overwritten, or added to with `accumulate`
  * @param t.q [N, rank] f32, already times the LoRA scaling
  * @param t.a [rank, in] f32
- * @param s.eStride row length of e, default `out`
- * @param s.half whether e, W, q and a may be rounded to f16 (sums stay f32)
+ * @param s.dyStride row length of dy, default `out`
+ * @param s.half whether dy, g W, q and a may be rounded to f16 (sums stay f32)
  */
 export function callProductBackward(
   label: string,
   t: {
-    readonly e: Tensor;
+    readonly dy: Tensor;
     readonly weight: Weight;
     readonly dx: Tensor;
     readonly q?: Tensor;
     readonly a?: Tensor;
+    readonly scale_bias?: Tensor | undefined;
   },
   s: {
     readonly N: number;
     readonly rank?: number;
-    readonly eRow?: number;
-    readonly eColumn?: number;
-    readonly eStride?: number;
+    readonly dyRow?: number;
+    readonly dyColumn?: number;
+    readonly dyStride?: number;
     readonly dxRow?: number;
     readonly accumulate?: boolean;
     readonly half?: boolean;
   },
 ): Call {
-  const { weight, e, dx, q, a } = t;
+  const { weight, dy, dx, q, a, scale_bias } = t;
   const hasLowrank = q !== undefined && a !== undefined && (s.rank ?? 0) > 0;
   const sizes = {
     N: s.N,
     K: weight.out,
     M: weight.in,
     rank: hasLowrank ? (s.rank ?? 0) : 0,
-    xRow: s.eRow ?? 0,
-    xColumn: s.eColumn ?? 0,
-    xStride: s.eStride ?? weight.out,
+    xRow: s.dyRow ?? 0,
+    xColumn: s.dyColumn ?? 0,
+    xStride: s.dyStride ?? weight.out,
     yRow: s.dxRow ?? 0,
     yColumn: 0,
     yStride: weight.in,
     codesWord: codesWord(weight),
   };
-  checkRows(label, e, sizes.xRow + s.N, sizes.xStride);
+  checkRows(label, dy, sizes.xRow + s.N, sizes.xStride);
   checkRows(label, dx, sizes.yRow + s.N, sizes.yStride);
   const { backward, backwardAdd } = KERNELS[weight.format];
   return {
     kernel: s.accumulate ? backwardAdd : backward,
     label,
-    tensors: { x: e, ...weightTensors(weight), y: dx, ...(hasLowrank && { p: q, b: a }) },
+    tensors: {
+      x: dy,
+      ...weightTensors(weight),
+      y: dx,
+      ...(hasLowrank && { p: q, b: a }),
+      ...(scale_bias && { scale_bias }),
+    },
     sizes,
     options: {
       ...weightOptions(weight),
       BACKWARD: true,
       LOWRANK: hasLowrank,
       ADD: s.accumulate === true,
+      ...rowScaleOptions(scale_bias),
       ...(s.half && { HALF: true }),
     },
   };

@@ -1,6 +1,7 @@
 /** The f64 twins of the products: the weight decoded whole, then three plain loops. */
 import { NF4_TABLE } from "../quant/nf4.js";
 import { bound, option, size, type Call, type NumberArray, type TwinMemory } from "../program/kernel.js";
+import { rowScales } from "./row_scale.js";
 
 /** The weight of a product call, [out, in] in f64. */
 export function decodeWeight(memory: TwinMemory, call: Call, out: number, inputs: number): Float64Array {
@@ -52,6 +53,10 @@ export function productTwin(memory: TwinMemory, call: Call): void {
   const isBackward = option(call, "BACKWARD") === 1;
   const [N, K, M, rank] = [size(call, "N"), size(call, "K"), size(call, "M"), size(call, "rank")];
   const w = isBackward ? decodeWeight(memory, call, K, M) : decodeWeight(memory, call, M, K);
+  if (isBackward) {
+    const g = rowScales(memory, call);
+    for (let i = 0; i < w.length; i++) w[i] = w[i]! * g(Math.floor(i / M));
+  }
   const [x, y] = [bound(memory, "x"), bound(memory, "y")];
   const lowrank = option(call, "LOWRANK") ? { p: bound(memory, "p"), b: bound(memory, "b") } : undefined;
   const scaleBias = option(call, "SCALE_BIAS") ? bound(memory, "scale_bias") : undefined;

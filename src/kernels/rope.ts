@@ -1,16 +1,7 @@
 /** Rotary position embedding (Su et al. 2021) in Hugging Face's layout. Its inverse is its gradient. */
-import {
-  bound,
-  grid1d,
-  size,
-  type Call,
-  type Kernel,
-  type NumberArray,
-  type TwinMemory,
-} from "../program/kernel.js";
+import { bound, size, type Call, type Kernel, type NumberArray, type TwinMemory } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
-
-const LANES = 64;
+import { elementVariants } from "./elements.js";
 
 interface Heads {
   readonly N: number;
@@ -47,15 +38,7 @@ function turn(
 export const rope: Kernel = {
   name: "rope",
   bindings: { positions: "read", table: "read", q: "update", k: "update" },
-  variants: [
-    {
-      name: "pair",
-      file: "rope.wgsl",
-      accepts: () => true,
-      defines: () => ({ LANES }),
-      grid: (call) => grid1d(Math.ceil(pairs(call) / LANES)),
-    },
-  ],
+  variants: elementVariants("rope.wgsl", pairs),
   twin(memory, call) {
     const [q, k] = [bound(memory, "q"), bound(memory, "k")];
     const direction = size(call, "direction");
@@ -81,15 +64,7 @@ export const attentionStore: Kernel = {
     k_stored: "write",
     v_stored: "write",
   },
-  variants: [
-    {
-      name: "block",
-      file: "attention_store.wgsl",
-      accepts: () => true,
-      defines: () => ({ LANES }),
-      grid: (call) => grid1d(Math.ceil(eights(call) / LANES)),
-    },
-  ],
+  variants: elementVariants("attention_store.wgsl", eights),
   twin(memory, call) {
     for (const [name, heads] of [["q", size(call, "heads")] as const, ["k", size(call, "kvHeads")] as const])
       turn(memory, call, heads, 1, [bound(memory, name), bound(memory, `${name}_stored`)]);

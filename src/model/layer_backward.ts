@@ -2,10 +2,10 @@
  * Backward of one decoder layer as program fragments: what forward did not keep is computed again, chunk by chunk, and
  * the gradient of the stream is turned from that of the output into that of the input in place.
  */
-import { backwardCalls, factorCalls, magnitudeCalls, type BackwardTensors } from "../adapter/linear.js";
+import { backwardCalls, factorCalls, mlpMagnitudes, type BackwardTensors } from "../adapter/linear.js";
 import { callAttentionBackwardKv, callAttentionBackwardQ, callAttentionDelta } from "../kernels/attention.js";
 import { callRmsNormBackward } from "../kernels/rms_norm.js";
-import { callSwigluBackward } from "../kernels/swiglu.js";
+import { callSwigluBackward, callSwigluBackwardMagnitudes } from "../kernels/swiglu.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
 import {
@@ -17,7 +17,7 @@ import {
   widths,
   type Kept,
 } from "./layer.js";
-import { attentionInputs, inputNorm, lowerHalf, type LowerHalf } from "./layer_forward.js";
+import { attentionInputs, inputNorm, lowerHalf, postNorm, type LowerHalf } from "./layer_forward.js";
 import { chunkRows, type Checkpoints, type Chunk, type StreamContext } from "./stream.js";
 import type { LayerTensors } from "./tensors.js";
 
@@ -96,46 +96,46 @@ function lowerHalfBackward(
   const d = chunkRows(gradient, c);
   const dAct = walk.work("d_act", F, c);
   const exact = checkpoints.exact(w.layer + 1, c);
+  // A rounded sum would drown the product in the residual's rounding: the product is computed again.
+  const isAgain = isDora(down_proj) && !exact;
   let down: { readonly y: Tensor; readonly residual?: Tensor } = { y: d };
-  if (isDora(down_proj)) {
-    if (exact) {
-      down = { y: exact, residual: a.mid };
-    } else {
-      // A rounded sum would drown the product in the residual's rounding: the product is computed again.
-      const y = walk.work("down again", D, c);
-      calls.push(walk.product("down_proj", a.act, y, c));
-      down = { y };
-    }
+  if (exact) {
+    down = { y: exact, residual: a.mid };
+  } else if (isAgain) {
+    down = { y: walk.work("down again", D, c) };
+    calls.push(walk.product("down_proj", a.act, down.y, c));
   }
   calls.push(
-    ...backwardCalls(
-      down_proj,
-      { x: a.act, p: walk.p("down_proj", c), ...down, dy: d, spent: "y", dx: dAct },
-      s,
-    ),
+    ...backwardCalls(down_proj, { x: a.act, p: walk.p("down_proj", c), ...down, dy: d, dx: dAct }, s),
   );
-  const [dGate, dH2] = [walk.work("d_gate", F, c), walk.work("d_h2", D, c)];
+  const dH2 = walk.work("d_h2", D, c);
   const dOStored = chunkRows(g.dO, c);
   const dO = dOStored.dtype === "f32" ? dOStored : walk.work("d_o f32", Q, c);
   const out = outputOfAttention(walk, checkpoints, a, c);
-  const mlp = walk.gradients(MLP_INPUTS, a.h2, c);
+  const swiglu = { gate: a.gate, up: a.up, d: dAct };
+  const magnitudes = mlpMagnitudes(gate_proj, up_proj);
   calls.push(
-    callSwigluBackward(
-      `${label} swiglu`,
-      { gate: a.gate, up: a.up, d: dAct, d_gate: dGate },
-      { count: c.N * F },
-    ),
-    // Both magnitudes first: gate and up are spent when the products need room.
-    ...magnitudeCalls(gate_proj, { p: walk.p("gate_proj", c), y: a.gate, dy: dGate, spent: "dy" }, s),
-    ...magnitudeCalls(up_proj, { p: walk.p("up_proj", c), y: a.up, dy: dAct, spent: "dy" }, s),
+    magnitudes
+      ? callSwigluBackwardMagnitudes(
+          `${label} swiglu, dm`,
+          { ...swiglu, gradient: magnitudes.gradient },
+          magnitudes.modules,
+          { N: c.N, width: F },
+        )
+      : callSwigluBackward(`${label} swiglu`, swiglu, { count: c.N * F }),
+  );
+  // The product that was computed again had h2's room: a norm more takes less than keeping both.
+  const h2 = isAgain ? postNorm(walk, a.mid, c, "for backward") : a.h2;
+  const mlp = walk.gradients(MLP_INPUTS, h2, c);
+  calls.push(
     ...factorCalls(
       gate_proj,
-      { x: a.h2, p: walk.p("gate_proj", c), e: dGate, dx: dH2 },
+      { x: h2, p: walk.p("gate_proj", c), dy: a.gate, dx: dH2 },
       { ...s, q: mlp.rows("gate_proj") },
     ),
     ...factorCalls(
       up_proj,
-      { x: a.h2, p: walk.p("up_proj", c), e: dAct, dx: dH2 },
+      { x: h2, p: walk.p("up_proj", c), dy: dAct, dx: dH2 },
       { ...s, q: mlp.rows("up_proj"), accumulate: true },
     ),
     ...mlp.calls,
@@ -152,7 +152,6 @@ function lowerHalfBackward(
         p: walk.p("o_proj", c),
         ...out.output,
         dy: d,
-        spent: "y",
         dx: dO,
       },
       s,
@@ -248,7 +247,6 @@ function upperHalfBackward(
   const factors = (role: "q_proj" | "k_proj" | "v_proj") => ({
     x: h,
     p: walk.p(role, c),
-    spent: "dy" as const,
     ...into,
   });
   const ofQ = raw("q", dQ, arch.heads, w.qNorm);

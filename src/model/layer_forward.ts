@@ -44,6 +44,20 @@ export function inputNorm(walk: LayerWalk, x: Tensor, c: Chunk, use: string): Te
   return h;
 }
 
+/** The input of gate and up: what attention and its residual come to, normed. `use` as of `inputNorm`. */
+export function postNorm(walk: LayerWalk, mid: Tensor, c: Chunk, use: string): Tensor {
+  const { arch } = walk.ctx;
+  const h2 = walk.kept("h2") ? walk.rows("h2", arch.hidden, c) : walk.work(`h2 ${use}`, arch.hidden, c);
+  const sizes = { rows: c.N, D: arch.hidden, eps: arch.normEps };
+  const call = callRmsNormForward(
+    `${walk.label} post norm`,
+    { x: mid, weight: walk.w.postNorm, y: h2 },
+    sizes,
+  );
+  walk.make("h2", call);
+  return h2;
+}
+
 /** q, k and v of all chunks, as attention reads them. They are kept together or not at all. */
 export function attentionInputs(walk: LayerWalk, input: InputRows): void {
   const { arch, storage } = walk.ctx;
@@ -141,9 +155,7 @@ export function lowerHalf(walk: LayerWalk, x: Tensor, c: Chunk): LowerHalf {
   );
   const mid = walk.rows("mid", D, c);
   walk.linear("o_proj", "mid", o, mid, c, x);
-  const h2 = walk.rows("h2", D, c);
-  const sizes = { rows: c.N, D, eps: arch.normEps };
-  walk.make("h2", callRmsNormForward(`${label} post norm`, { x: mid, weight: w.postNorm, y: h2 }, sizes));
+  const h2 = postNorm(walk, mid, c, walk.pass);
   const [gate, up, act] = [walk.rows("gate", F, c), walk.rows("up", F, c), walk.rows("act", F, c)];
   walk.linear("gate_proj", "gate", h2, gate, c);
   walk.linear("up_proj", "up", h2, up, c);

@@ -182,8 +182,8 @@ function headCalls(
       own.push(
         callProductBackward(
           "head dX",
-          { e: logits, weight: part, dx: dHn },
-          { N: live, eColumn: firstRow, eStride: V, half, ...more },
+          { dy: logits, weight: part, dx: dHn },
+          { N: live, dyColumn: firstRow, dyStride: V, half, ...more },
         ),
       );
     }

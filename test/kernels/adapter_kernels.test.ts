@@ -31,18 +31,27 @@ const SHAPES = [
 
 describe("lowrank", () => {
   for (const layout of LAYOUTS) {
-    for (const [N, K, rank] of SHAPES) {
+    for (const [i, [N, K, rank]] of SHAPES.entries()) {
       it(`down and gradient equal their twins: ${layout}, N ${N}, K ${K}, rank ${rank}`, async () => {
         const factor = layout === "rows" ? [rank, K] : [K, rank];
         const s = { N, K, rank, layout };
+        // Of B, every other shape in rows that count g times, with and without a bias beside it.
+        const perRow = layout === "rows" || i % 2 === 1 ? 0 : 1 + ((i / 2) % 2);
+        const scale = perRow > 0 && { scale_bias: given("sb", [K, perRow]) };
+        const scale_bias = randomF32(perRow * K, 4);
         const down = callLowrankDown(
           "test",
-          { x: given("x", [N + 2, K]), w: given("w", factor), p: given("p", [N + 2, rank]) },
+          { x: given("x", [N + 2, K]), w: given("w", factor), p: given("p", [N + 2, rank]), ...scale },
           { ...s, alpha: 0.7 },
         );
         const names = await compareWithTwin(context.gpu, down, {
           tolerance: TOLERANCE,
-          data: { x: randomF32((N + 2) * K, 1), w: randomF32(K * rank, 2), p: randomF32((N + 2) * rank, 3) },
+          data: {
+            x: randomF32((N + 2) * K, 1),
+            w: randomF32(K * rank, 2),
+            p: randomF32((N + 2) * rank, 3),
+            scale_bias,
+          },
         });
         const isSplit = K % 4 === 0 && (layout === "rows" || rank % 4 === 0);
         expect(names).toEqual([
@@ -56,6 +65,7 @@ describe("lowrank", () => {
             wide: given("wide", [N, K]),
             narrow: given("narrow", [N, rank]),
             gradient: given("gradient", factor),
+            ...scale,
           },
           s,
         );
@@ -65,6 +75,7 @@ describe("lowrank", () => {
             wide: randomF32(N * K, 1),
             narrow: randomF32(N * rank, 2),
             gradient: randomF32(K * rank, 3),
+            scale_bias,
           },
         });
       });
@@ -101,17 +112,23 @@ describe("lowrank", () => {
       );
     });
   }
+
+  it("have no g for the rows of A", () => {
+    const scale_bias = given("g", [5, 1]);
+    const t = { x: given("x", [3, 5]), w: given("w", [2, 5]), p: given("p", [3, 2]), scale_bias };
+    const sizes = { N: 3, K: 5, rank: 2, layout: "rows" } as const;
+    expect(() => callLowrankDown("test", t, { ...sizes, alpha: 1 })).toThrow(/g scales rows of B alone/);
+  });
 });
 
 describe("dora_backward", () => {
-  for (const [N, out, residual, over] of [
-    [1, 1, false, "dy"],
-    [7, 65, true, "dy"],
-    [33, 100, false, "y"],
-    [65, 576, true, "y"],
+  for (const [N, out, residual, perRow] of [
+    [1, 1, false, 2],
+    [7, 65, true, 2],
+    [33, 100, false, 1],
+    [65, 576, true, 1],
   ] as const) {
-    it(`equals its twin: N ${N}, out ${out}${residual ? ", residual" : ""}, over ${over}`, async () => {
-      const perRow = over === "dy" ? 2 : 1;
+    it(`equals its twin: N ${N}, out ${out}${residual ? ", residual" : ""}${perRow === 2 ? ", bias" : ""}`, async () => {
       const t = {
         dy: given("dy", [N, out]),
         y: given("y", [N, out]),
@@ -122,7 +139,7 @@ describe("dora_backward", () => {
       const call = callDoraBackward(
         "test",
         { ...t, ...(residual && { residual: given("r", [N, out]) }) },
-        { N, out, over },
+        { N, out },
       );
       const magnitude = randomF32(out, 4).map((v) => 1 + Math.abs(v));
       if (out > 1) magnitude[out - 1] = 0;
@@ -157,7 +174,6 @@ describe("dora_backward", () => {
         {
           N,
           out,
-          over: "dy",
           turned: {
             table: given("table", [positions, headDim / 2, 2]),
             positions: given("positions", [N], "u32"),
@@ -179,12 +195,12 @@ describe("dora_backward", () => {
     });
   }
 
-  for (const [N, out, rank, over] of [
-    [1, 1, 1, "dy"],
-    [7, 65, 3, "dy"],
-    [65, 100, 16, "y"],
+  for (const [N, out, rank, perRow] of [
+    [1, 1, 1, 1],
+    [7, 65, 3, 2],
+    [65, 100, 16, 1],
   ] as const) {
-    it(`has the gradient of B too: N ${N}, out ${out}, rank ${rank}, over ${over}`, async () => {
+    it(`has the gradient of B too: N ${N}, out ${out}, rank ${rank}`, async () => {
       const [bAt, mAt] = [64, 64 + Math.ceil((out * rank) / 64) * 64];
       const elements = mAt + out + 5;
       const call = callDoraBackward(
@@ -193,33 +209,38 @@ describe("dora_backward", () => {
           dy: given("dy", [N, out]),
           y: given("y", [N, out]),
           residual: given("r", [N, out]),
-          scale_bias: given("sb", [out, 1]),
+          scale_bias: given("sb", [out, perRow]),
           magnitude: given("m", [out]),
           gradient: { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt },
         },
-        { N, out, over },
+        { N, out },
       );
       const data = {
         dy: randomF32(N * out, 1),
         y: randomF32(N * out, 2),
         residual: randomF32(N * out, 3),
         magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
-        scale_bias: randomF32(out, 5),
+        scale_bias: randomF32(perRow * out, 5),
         gradient: randomF32(elements, 6),
         p: randomF32(N * rank, 7),
       };
       await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
-      // The same as the magnitude's pass and the product by itself.
-      const fused = { ...runTwin(call, data) };
-      const e = fused[over]!;
+      // The same as the product by itself.
+      const fused = runTwin(call, data)["gradient"]!;
       const alone = callLowrankGradient(
         "test",
-        { wide: given("e", [N, out]), narrow: given("p", [N, rank]), gradient: given("b", [out, rank]) },
+        {
+          wide: given("dy", [N, out]),
+          narrow: given("p", [N, rank]),
+          gradient: given("b", [out, rank]),
+          scale_bias: given("sb", [out, perRow]),
+        },
         { N, K: out, rank, layout: "columns" },
       );
       const b = data.gradient.subarray(bAt, bAt + out * rank);
-      const want = runTwin(alone, { wide: Float32Array.from(e), narrow: data.p, gradient: b })["gradient"]!;
-      expectClose(fused["gradient"]!.subarray(bAt, bAt + out * rank), want, 1e-6, "dB");
+      const { dy: wide, p: narrow, scale_bias } = data;
+      const want = runTwin(alone, { wide, narrow, gradient: b, scale_bias })["gradient"]!;
+      expectClose(fused.subarray(bAt, bAt + out * rank), want, 1e-6, "dB");
     });
   }
 
@@ -247,9 +268,9 @@ describe("dora_backward", () => {
       magnitude: given("m", [headDim]),
       gradient: given("dm", [headDim]),
     };
-    const sizes = { N, out: headDim, over: "dy" as const };
     const call = callDoraBackward("test", t, {
-      ...sizes,
+      N,
+      out: headDim,
       turned: { ...where, headDim, factor: 1 / 1.3 ** 2 },
     });
     const gradient = new Float64Array(headDim);
@@ -257,7 +278,7 @@ describe("dora_backward", () => {
     const dy = Float64Array.from(randomF32(N * headDim, 3));
     call.kernel.twin(
       {
-        dy: dy.slice(),
+        dy,
         y,
         scale_bias: ones(),
         magnitude: ones(),
@@ -295,14 +316,14 @@ describe("dora_backward", () => {
       gradient: given("dm", [out]),
       residual: given("r", [N, out]),
     };
-    const call = callDoraBackward("test", t, { N, out, over: "dy" });
+    const call = callDoraBackward("test", t, { N, out });
     const gradient = new Float64Array(out);
     const scaleBias = Float64Array.from({ length: 2 * out }, (_, i) =>
       i % 2 === 0 ? m[i / 2]! / c[i / 2]! : bias[(i - 1) / 2]!,
     );
     call.kernel.twin(
       {
-        dy: dy.slice(),
+        dy,
         y: forward(m),
         residual,
         scale_bias: scaleBias,

@@ -5,10 +5,10 @@ import { callAttentionDelta } from "../../src/kernels/attention.js";
 import { callEmbeddingGather } from "../../src/kernels/embedding.js";
 import { callRmsNormBackward, callRmsNormForward } from "../../src/kernels/rms_norm.js";
 import { callAttentionStore, callRope } from "../../src/kernels/rope.js";
-import { callSwigluBackward, callSwigluForward } from "../../src/kernels/swiglu.js";
 import type { Tensor } from "../../src/program/tensor.js";
 import {
   compareWithTwin,
+  dot,
   expectClose,
   finiteDifference,
   given,
@@ -23,9 +23,6 @@ const context = useGpu();
 const TOLERANCE = 2e-6;
 /** Central differences with step 1e-5 of functions near 1: truncation 1e-10, cancellation 1e-11. */
 const DIFFERENCE = 1e-7;
-
-const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-  Array.from(a).reduce((sum, v, i) => sum + v * (b[i] ?? 0), 0);
 
 describe("rms_norm_backward", () => {
   for (const [rows, D, residual] of [
@@ -112,62 +109,6 @@ describe("rms_norm_backward", () => {
     const dx = new Float64Array(rows * D);
     backward.kernel.twin({ x, weight, dy, dx }, backward);
     expectClose(dx, finiteDifference(x, loss), DIFFERENCE, "dx");
-  });
-});
-
-describe("swiglu", () => {
-  for (const count of [1, 63, 1537]) {
-    it(`equals its twins at ${count}`, async () => {
-      const t = { gate: given("gate", [count]), up: given("up", [count]) };
-      const data = { gate: randomF32(count, 1, 8), up: randomF32(count, 2), d: randomF32(count, 3) };
-      await compareWithTwin(
-        context.gpu,
-        callSwigluForward("test", { ...t, y: given("y", [count]) }, { count }),
-        { tolerance: TOLERANCE, data },
-      );
-      const back = callSwigluBackward(
-        "test",
-        { ...t, d: given("d", [count]), d_gate: given("d_gate", [count]) },
-        { count },
-      );
-      await compareWithTwin(context.gpu, back, { tolerance: TOLERANCE, data });
-    });
-  }
-
-  it("takes huge gates", async () => {
-    const gate = Float32Array.of(-1e30, -200, 200, 1e30);
-    const call = callSwigluForward(
-      "test",
-      { gate: given("gate", [4]), up: given("up", [4]), y: given("y", [4]) },
-      { count: 4 },
-    );
-    await compareWithTwin(context.gpu, call, {
-      tolerance: TOLERANCE,
-      data: { gate, up: Float32Array.of(1, 1, 1, 1) },
-    });
-  });
-
-  it("backward is the derivative of forward", () => {
-    const count = 7;
-    const both = Float64Array.from(randomF32(2 * count, 1));
-    const dy = Float64Array.from(randomF32(count, 2));
-    const t = { gate: given("gate", [count]), up: given("up", [count]) };
-    const forward = callSwigluForward("test", { ...t, y: given("y", [count]) }, { count });
-    const backward = callSwigluBackward(
-      "test",
-      { ...t, d: given("d", [count]), d_gate: given("d_gate", [count]) },
-      { count },
-    );
-    const loss = (values: Float64Array): number => {
-      const y = new Float64Array(count);
-      forward.kernel.twin({ gate: values.subarray(0, count), up: values.subarray(count), y }, forward);
-      return dot(y, dy);
-    };
-    const gradient = new Float64Array(2 * count);
-    const views = { d_gate: gradient.subarray(0, count), d: gradient.subarray(count) };
-    views.d.set(dy);
-    backward.kernel.twin({ gate: both.subarray(0, count), up: both.subarray(count), ...views }, backward);
-    expectClose(gradient, finiteDifference(both, loss), DIFFERENCE, "d_gate and d_up");
   });
 });
 

@@ -52,6 +52,9 @@ export function randomF32(count: number, seed: number, scale = 1): Float32Array 
   return Float32Array.from({ length: count }, () => next() * scale);
 }
 
+export const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((sum, v, i) => sum + v * (b[i] ?? 0), 0);
+
 /** Values as the host packs them. */
 export const packed = (values: Float32Array, dtype: "f32" | "bf16" | "bfp16"): ArrayBufferView =>
   dtype === "f32" ? values : dtype === "bf16" ? f32ToBf16(values) : packBlocks(values);

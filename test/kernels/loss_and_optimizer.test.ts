@@ -53,6 +53,26 @@ describe("cross_entropy", () => {
     });
   }
 
+  it.each([151936, 70001])("adds as many equal terms as a vocabulary of %i has", async (V) => {
+    const t = {
+      logits: given("logits", [1, V]),
+      labels: given("labels", [1], "i32"),
+      token_loss: given("loss", [1]),
+    };
+    const data = {
+      logits: new Float32Array(V).fill(3.3, 7, 8),
+      labels: Int32Array.of(5),
+      step: new Float32Array(16).fill(0.25),
+    };
+    const sizes = { N: 1, V, row: 0 };
+    await compareWithTwin(context.gpu, callCrossEntropyForward("test", t, sizes), { tolerance: 1e-6, data });
+    // What the label does not have: softmax alone, far smaller than the label's gradient.
+    const call = callCrossEntropyBackward("test", { ...t, step: given("step", [16]) }, sizes);
+    const want = runTwin(call, data)["logits"]!.subarray(8);
+    for (const [name, got] of await runVariants(context.gpu, call, data))
+      expectClose(got["logits"]!.subarray(8), want, TOLERANCE, name);
+  });
+
   it("backward is the derivative of forward", () => {
     const [N, V] = [3, 5];
     const labels = Int32Array.of(4, -100, 0);

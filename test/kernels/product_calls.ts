@@ -66,12 +66,18 @@ export function forward(c: Case): { call: Call; data: Record<string, ArrayBuffer
 export function backward(c: Case): { call: Call; data: Record<string, ArrayBufferView> } {
   const { weight, data } = testWeight(c.format, c.out, c.in, c.blockSize);
   const rank = c.rank ?? 0;
-  const place = c.offsets ? { eRow: 2, eColumn: 5, eStride: c.out + 9, dxRow: 3 } : {};
-  const e = given("e", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
+  const place = c.offsets ? { dyRow: 2, dyColumn: 5, dyStride: c.out + 9, dxRow: 3 } : {};
+  const dy = given("dy", [c.N + (c.offsets ? 3 : 0), c.offsets ? c.out + 9 : c.out]);
   const dx = given("dx", [c.N + (c.offsets ? 4 : 0), c.in]);
   const call = callProductBackward(
     "test",
-    { e, weight, dx, ...(rank > 0 && { q: given("q", [c.N, rank]), a: given("a", [rank, c.in]) }) },
+    {
+      dy,
+      weight,
+      dx,
+      ...(rank > 0 && { q: given("q", [c.N, rank]), a: given("a", [rank, c.in]) }),
+      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, c.scaleBias === "scale" ? 1 : 2]) }),
+    },
     {
       N: c.N,
       rank,
@@ -84,9 +90,10 @@ export function backward(c: Case): { call: Call; data: Record<string, ArrayBuffe
     call,
     data: {
       ...data,
-      x: randomF32(e.shape[0]! * e.shape[1]!, 1),
+      x: randomF32(dy.shape[0]! * dy.shape[1]!, 1),
       p: randomF32(c.N * rank, 2),
       b: randomF32(rank * c.in, 3),
+      scale_bias: randomF32((c.scaleBias === "scale" ? 1 : 2) * c.out, 4),
       y: randomF32(dx.shape[0]! * c.in, 6),
     },
   };
@@ -102,7 +109,7 @@ export const describeCase = (c: Case): string =>
 /** As large as the tiles of a real run, for software adapters: what other variants have of that is in CASES. */
 export const LARGE: readonly Case[] = [
   { format: "nf4 nested", N: 112, in: 512, out: 1536, rank: 12, scaleBias: "scale" },
-  { format: "bf16", N: 112, in: 512, out: 1536 },
+  { format: "bf16", N: 112, in: 512, out: 1536, scaleBias: "scale" },
   { format: "f32", N: 64, in: 1024, out: 768 },
 ];
 
@@ -133,7 +140,7 @@ export const CASES: readonly (Case & { readonly software: boolean })[] = [
     software: true,
   },
   { format: "nf4", N: 7, in: 33, out: 65, rank: 3, residual: true, accumulate: true, software: false },
-  { format: "nf4 nested", N: 65, in: 100, out: 33, offsets: true, software: false },
+  { format: "nf4 nested", N: 65, in: 100, out: 33, scaleBias: true, offsets: true, software: false },
   { format: "nf4", N: 3, in: 40, out: 96, software: false },
   {
     format: "f32",
@@ -147,9 +154,9 @@ export const CASES: readonly (Case & { readonly software: boolean })[] = [
     software: true,
   },
   { format: "f32", N: 5, in: 33, out: 7, rank: 2, software: false },
-  { format: "bf16", N: 33, in: 64, out: 321, rank: 4, accumulate: true, software: true },
-  { format: "bf16", N: 7, in: 33, out: 9, offsets: true, software: false },
-  { format: "f16", N: 9, in: 576, out: 65, residual: true, offsets: true, software: true },
+  { format: "bf16", N: 33, in: 64, out: 321, rank: 4, scaleBias: true, accumulate: true, software: true },
+  { format: "bf16", N: 7, in: 33, out: 9, scaleBias: "scale", offsets: true, software: false },
+  { format: "f16", N: 9, in: 576, out: 65, scaleBias: true, residual: true, offsets: true, software: true },
   { format: "f16", N: 2, in: 35, out: 9, software: false },
   { format: "int8", N: 33, in: 576, out: 321, accumulate: true, software: true },
   { format: "int8", N: 65, in: 72, out: 100, rank: 5, scaleBias: true, offsets: true, software: true },

@@ -166,7 +166,10 @@ const otherVariant = (build: (own: Defines) => Defines): Variant => ({
 /** Builds, and what they are tested with: no whole blocks and words, and whole ones. */
 const BUILDS_WITH_CASES = [
   { builds: OTHER_BUILDS, c: MATRIX_CASES.at(-1) as Case },
-  { builds: AHEAD_BUILDS, c: { format: "nf4 nested", N: 9, in: 192, out: 256, rank: 33, blockSize: 64 } },
+  {
+    builds: AHEAD_BUILDS,
+    c: { format: "nf4 nested", N: 9, in: 192, out: 256, rank: 33, scaleBias: true, blockSize: 64 },
+  },
 ] as const;
 
 describe("the builds of other adapters", () => {
@@ -226,6 +229,15 @@ describe("values far outside f16's range", () => {
       const width = x.length / 40;
       data["x"] = x.map((v, i) => v * SIZES[Math.floor(i / width) % SIZES.length]!);
       await compareRows(call, data, name === "backward" ? 64 : 128, rows);
+    });
+
+    it(`rows of W and of the result scaled by 1e-4 to 1e4, ${name}`, async ({ skip }) => {
+      skip(!hasMatrices(), "this adapter has no f16 matrices");
+      const { call, data } = build({ format: "nf4", N: 9, in: 64, out: 128, rank: 8, scaleBias: "scale" });
+      const g = data["scale_bias"] as Float32Array;
+      data["scale_bias"] = g.map((_, j) => 10 ** ((j % 9) - 4));
+      const only = ["matrix"];
+      expect(await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data, only })).toEqual(only);
     });
 
     it(`a row of one huge value among ordinary ones, ${name}`, async ({ skip }) => {

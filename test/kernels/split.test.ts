@@ -58,7 +58,7 @@ const backward = (N: number, out: number, rank: number): Call =>
         mAt: out * rank,
       },
     },
-    { N, out, over: "dy" },
+    { N, out },
   );
 
 /** What is taken without measurements. */

@@ -28,7 +28,7 @@ async function opened() {
     scale_bias: given("scale_bias", [out, 2]),
     magnitude: given("magnitude", [out]),
   };
-  const call = callDoraBackward("dm", { ...inputs, gradient }, { N, out, over: "dy" });
+  const call = callDoraBackward("dm", { ...inputs, gradient }, { N, out });
   const program: Program = { name: "tuned", calls: [call] };
   const folder = mkdtempSync(join(tmpdir(), "qdora-tune-"));
   process.env["QDORA_CACHE"] = folder;

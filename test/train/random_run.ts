@@ -138,10 +138,16 @@ export interface RandomRun {
   readonly streamed: FinetuneConfig;
 }
 
+/** What of a run is not left to chance. */
+export interface Fixed {
+  readonly model?: Readonly<Record<string, unknown>>;
+  readonly settings?: Readonly<Record<string, unknown>>;
+}
+
 /** Writes model, rows and a start adapter in which nothing is zero. */
-export async function randomRun(folder: string, seed: number): Promise<RandomRun> {
+export async function randomRun(folder: string, seed: number, fixed: Fixed = {}): Promise<RandomRun> {
   const dice = new Dice(seed, 0);
-  const config = modelConfig(dice);
+  const config = { ...modelConfig(dice), ...fixed.model };
   const { hidden_size: hidden, intermediate_size: wide, num_hidden_layers: layers } = config;
   const smallest = Math.min(hidden, wide, config.num_key_value_heads * config.head_dim);
   const paths = {
@@ -160,6 +166,7 @@ export async function randomRun(folder: string, seed: number): Promise<RandomRun
     tune: "off",
     max_steps: 2,
     warmup_steps: 0,
+    ...fixed.settings,
     lr_scheduler: "constant",
     learning_rate: 1e-3,
   };

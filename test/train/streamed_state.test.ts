@@ -79,7 +79,7 @@ class Ring {
   }
 
   #gradients({ label }: Call): Tensor | undefined {
-    const layer = Number(/layers\.(\d+)\./.exec(label)?.[1]);
+    const layer = Number(/layers\.(\d+)/.exec(label)?.[1]);
     return this.#layout.arenas.find((arena) => arena.layer === layer)?.gradient;
   }
 
