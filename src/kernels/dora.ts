@@ -12,7 +12,7 @@ import {
   type Variant,
 } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-import { sharedTokens } from "./split.js";
+import { isTimed, sharedTokens } from "./split.js";
 
 /** A CPU has few cores: all lanes of a workgroup read p at one address, and several tokens share the reading of sums. */
 const SOFTWARE_SHAPE = { LANES: 64, TOKENS: 8 };
@@ -62,6 +62,7 @@ export const doraBackward: Kernel = {
       name: "column",
       file: "dora_backward.wgsl",
       accepts: () => true,
+      isTimed,
       defines: (call) => ({ ...call.options, ...sharedTokens(size(call, "out")) }),
       grid: columnTiles,
     },

@@ -182,7 +182,7 @@ const GRADIENT_VARIANTS: readonly Variant[] = [
     (call) => ({ ...sharedTokens(size(call, "K"), gradientTiles(call)) }),
     { accepts: () => true, isTimed },
   ),
-  gradientVariant("column", "lowrank_gradient.wgsl", () => GPU_GRADIENT, { accepts: () => true }),
+  gradientVariant("column", "lowrank_gradient.wgsl", () => GPU_GRADIENT, { accepts: () => true, isTimed }),
 ];
 
 export const lowrankGradient: Kernel = {

@@ -1,15 +1,36 @@
 /** SwiGLU: y = silu(gate) * up (Shazeer 2020), elementwise. */
-import { bound, size, type Call, type Kernel, type TwinMemory, type Variant } from "../program/kernel.js";
+import type { AdapterTraits } from "../gpu/traits.js";
+import {
+  bound,
+  size,
+  type Call,
+  type Defines,
+  type Kernel,
+  type TwinMemory,
+  type Variant,
+} from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
-import { elementVariants } from "./elements.js";
-import { sharedTokens } from "./split.js";
+import { elementVariants, softwareLanes } from "./elements.js";
+import { isTimed, sharedTokens } from "./split.js";
 
 const elements = (file: string): readonly Variant[] => elementVariants(file, (call) => size(call, "count"));
 
-/** Of a software adapter, which has few cores. */
-const SOFTWARE_COLUMNS = { LANES: 64, ROWS: 1, TOKENS: 1 };
+/** The most columns of a lane on a software adapter, and how many workgroups keep its cores busy. */
+const MOST_COLUMNS = 48;
+const FEWEST_WORKGROUPS = 2;
 
-const columnTiles: Variant["grid"] = (call, d) => [Math.ceil(size(call, "width") / Number(d["LANES"])), 1, 1];
+/** Long parts of rows, of which there are enough. */
+function softwareColumns(call: Call, traits: AdapterTraits): Defines {
+  const LANES = softwareLanes(traits);
+  const columns = Math.ceil(size(call, "width") / LANES);
+  return { ...call.options, LANES, COLS: Math.min(MOST_COLUMNS, Math.ceil(columns / FEWEST_WORKGROUPS)) };
+}
+
+const columnTiles: Variant["grid"] = (call, d) => [
+  Math.ceil(size(call, "width") / (Number(d["LANES"]) * Number(d["COLS"] ?? 1))),
+  1,
+  1,
+];
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
@@ -66,15 +87,16 @@ export const swigluBackwardMagnitudes: Kernel = {
   variants: [
     {
       name: "software",
-      file: "swiglu_backward_magnitudes.wgsl",
+      file: "swiglu_backward_magnitudes_software.wgsl",
       accepts: (_, traits) => traits.isSoftware,
-      defines: (call) => ({ ...call.options, ...SOFTWARE_COLUMNS }),
+      defines: softwareColumns,
       grid: columnTiles,
     },
     {
       name: "column",
       file: "swiglu_backward_magnitudes.wgsl",
       accepts: () => true,
+      isTimed,
       defines: (call) => ({ ...call.options, ...sharedTokens(size(call, "width")) }),
       grid: columnTiles,
     },
