@@ -1,9 +1,30 @@
-// y = x, f32 packed to bf16 (PACK: rounded to nearest, ties to even) or unpacked from it, or f32 as it is; two values a lane.
-// Any adapter; limited by memory bandwidth.
+// y = x. BLOCKS: f32 packed to block floating point (PACK) or unpacked from it, four values a lane; else f32 packed to bf16 (rounded to
+// nearest, ties to even) or unpacked from it, or f32 as it is, two values a lane. Any adapter; limited by memory bandwidth.
 struct Sizes {
-  count: u32, // values, even
+  count: u32, // values, whole lanes
 }
 @group(0) @binding(0) var<uniform> sizes: Sizes;
+#if BLOCKS
+#if PACK
+@group(0) @binding(1) var<storage, read> x: array<vec4f>; // [count / 4]
+@group(0) @binding(2) var<storage, read_write> y: array<vec2u>; // [count / 4] blocks of four
+#include "block_float_pack.wgsl"
+#else
+@group(0) @binding(1) var<storage, read> x: array<vec2u>; // [count / 4] blocks of four
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f>; // [count / 4]
+#include "block_float.wgsl"
+#endif
+
+fn element(i: u32) {
+  if (i < sizes.count / 4u) {
+#if PACK
+    y[i] = pack_block(x[i]);
+#else
+    y[i] = unpack_block(x[i]);
+#endif
+  }
+}
+#else
 #if FROM_BF16
 @group(0) @binding(1) var<storage, read> x: array<u32>; // [count / 2] two bf16
 #else
@@ -38,4 +59,5 @@ fn element(i: u32) {
 #endif
   }
 }
+#endif
 #include "elements.wgsl"

@@ -1,24 +1,15 @@
 /** Copies between storage types: activations that wait are kept in 16 bits, what kernels work on is f32. */
-import { bound, option, size, type Call, type Kernel, type Variant } from "../program/kernel.js";
+import { bound, option, size, type Call, type Kernel } from "../program/kernel.js";
 import { elementCount, type Tensor } from "../program/tensor.js";
 import { elementVariants } from "./elements.js";
 
-const inBlocks = (call: Call): boolean => option(call, "BLOCKS") === 1;
+/** Four values of a block, or two of bf16. */
+const lanes = (call: Call): number => size(call, "count") / (option(call, "BLOCKS") ? 4 : 2);
 
 export const convertRows: Kernel = {
   name: "convert_rows",
   bindings: { x: "read", y: "write" },
-  variants: [
-    ...elementVariants("convert_rows.wgsl", (call) => size(call, "count") / 2).map((v): Variant => ({
-      ...v,
-      accepts: (call, traits) => !inBlocks(call) && v.accepts(call, traits),
-    })),
-    ...elementVariants("convert_block_rows.wgsl", (call) => size(call, "count") / 4).map((v): Variant => ({
-      ...v,
-      name: `${v.name} of blocks`,
-      accepts: (call, traits) => inBlocks(call) && v.accepts(call, traits),
-    })),
-  ],
+  variants: elementVariants("convert_rows.wgsl", lanes),
   twin(memory, call) {
     const [x, y] = [bound(memory, "x"), bound(memory, "y")];
     y.set(x.subarray(0, size(call, "count")));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, expect, it, vi } from "vitest";
 import { callDoraBackward } from "../../src/kernels/dora.js";
 import { acceptedVariants, Executor } from "../../src/program/executor.js";
-import type { Program } from "../../src/program/kernel.js";
+import type { Call, Program } from "../../src/program/kernel.js";
 import { planMemory } from "../../src/program/planner.js";
 import { elementCount, tensor } from "../../src/program/tensor.js";
 import { tune } from "../../src/program/tuner.js";
@@ -28,7 +28,10 @@ async function opened() {
     scale_bias: given("scale_bias", [out, 2]),
     magnitude: given("magnitude", [out]),
   };
-  const call = callDoraBackward("dm", { ...inputs, gradient }, { N, out });
+  const { kernel, ...rest } = callDoraBackward("dm", { ...inputs, gradient }, { N, out });
+  // All variants are candidates, on a software adapter too.
+  const variants = kernel.variants.map((variant) => ({ ...variant, isTimed: () => true }));
+  const call: Call = { ...rest, kernel: { ...kernel, variants } };
   const program: Program = { name: "tuned", calls: [call] };
   const folder = mkdtempSync(join(tmpdir(), "qdora-tune-"));
   process.env["QDORA_CACHE"] = folder;

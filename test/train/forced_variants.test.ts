@@ -63,7 +63,7 @@ const GOLDEN: readonly Golden[] = [
   { name: "qdora_qwen2" },
   { name: "qdora_llama_dq", tolerance: DOUBLE_QUANT_TOLERANCES },
   // SwiGLU's backward makes the magnitudes' gradients, where there are magnitudes.
-  { name: "qlora_llama", only: ["tile"] },
+  { name: "qlora_llama", only: ["tile", "element"] },
   // Attention reads bfp16, layer inputs wait in bf16.
   { name: "qdora_llama", changes: { compute_dtype: "auto", checkpoint_dtype: "bf16" }, tolerance: ROUNDED },
   ...["qdora_llama", "dora_llama", "qdora_qwen2"].map((name) => ({
@@ -165,7 +165,7 @@ describe("transformers' logits by generation", () => {
       const want = all(logits);
       const vocab = want.length / rows.flat().length;
       const last = want.slice((row.length - 1) * vocab, row.length * vocab);
-      for (const variant of ["software", "vector", "tile"]) {
+      for (const variant of ["software", "vector", "tile", "element"]) {
         force(variant);
         const got = await decodedLogits(folder, how, row, gpu);
         for (const pair of got.ran) ran.add(pair);
