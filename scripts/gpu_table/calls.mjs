@@ -8,6 +8,7 @@ import { allModules } from "../../dist/model/modules.js";
 import { modelTensors } from "../../dist/model/tensors.js";
 import { callProductBackward, callProductForward } from "../../dist/kernels/product.js";
 import { callNf4Quantize } from "../../dist/kernels/nf4_quantize.js";
+import { callSwigluBackward } from "../../dist/kernels/swiglu.js";
 import { streamTensors } from "../../dist/model/programs.js";
 import { tensor } from "../../dist/program/tensor.js";
 import { defaultChoices, planRun } from "../../dist/train/memory.js";
@@ -55,6 +56,13 @@ function quantizeCall({ hidden, feedForward }) {
     },
     { out: feedForward, in: hidden, blockSize: 64 },
   );
+}
+
+/** Of LoRA: DoRA's makes the magnitudes' gradients besides. */
+function swigluCall({ feedForward }, tokens) {
+  const given = (what) => tensor(what, [tokens, feedForward], "f32", "cache");
+  const t = { gate: given("gate"), up: given("up"), d: given("d_act") };
+  return callSwigluBackward("swiglu", t, { count: tokens * feedForward });
 }
 
 /** A head in int8, as if it took two bindings. */
@@ -110,7 +118,9 @@ function callsOf(name, capacity, base, computeDtype) {
   return [
     ...programs,
     optimizerProgram(layoutOf(8), streamTensors(capacity)),
-    { calls: [quantizeCall(arch), ...int8HeadCalls(arch, 256, computeDtype === "f16")] },
+    {
+      calls: [quantizeCall(arch), swigluCall(arch, 256), ...int8HeadCalls(arch, 256, computeDtype === "f16")],
+    },
     generationProgram("prefill", model, generation, { N: 128, capacity: 128, row: 0 }),
     generationProgram("decode", model, generation, { N: 1, capacity: 1, row: 0 }),
   ]
