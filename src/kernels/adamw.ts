@@ -5,8 +5,7 @@
  */
 import { bound, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-import { elementVariants, softwareLanes } from "./elements.js";
-import { isTimed } from "./split.js";
+import { elementVariants, laneVariants, softwareLanes } from "./elements.js";
 
 /** One workgroup or few have all of it to read: as many lanes as WebGPU promises. */
 const SUM_LANES = 256;
@@ -17,23 +16,12 @@ const NORM_PIECES = { PIECE: SUM_LANES, PARTIALS: NORM_PARTIALS };
 export const gradientNorm: Kernel = {
   name: "gradient_norm",
   bindings: { gradient: "read", partials: "update" },
-  variants: [
-    {
-      name: "software",
-      file: "gradient_norm.wgsl",
-      accepts: (_, traits) => traits.isSoftware,
-      defines: (_, traits) => ({ ...NORM_PIECES, LANES: softwareLanes(traits) }),
-      grid: () => [NORM_PARTIALS, 1, 1],
-    },
-    {
-      name: "split",
-      file: "gradient_norm.wgsl",
-      accepts: () => true,
-      isTimed,
-      defines: () => ({ ...NORM_PIECES, LANES: SUM_LANES }),
-      grid: () => [NORM_PARTIALS, 1, 1],
-    },
-  ],
+  variants: laneVariants(
+    "split",
+    { file: "gradient_norm.wgsl", grid: () => [NORM_PARTIALS, 1, 1] },
+    (_, traits) => ({ ...NORM_PIECES, LANES: softwareLanes(traits) }),
+    () => ({ ...NORM_PIECES, LANES: SUM_LANES }),
+  ),
   twin(memory, call) {
     const [gradient, partials] = [bound(memory, "gradient"), bound(memory, "partials")];
     const first = size(call, "slot") * NORM_PARTIALS;

@@ -1,8 +1,7 @@
 /** Cross-entropy over the vocabulary, a chunk of tokens at a time; in backward the gradient overwrites the logits. */
 import { bound, grid1d, option, size, type Call, type Kernel } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
-import { softwareLanes } from "./elements.js";
-import { isTimed } from "./split.js";
+import { laneVariants, softwareLanes } from "./elements.js";
 
 const LANES = 256;
 /** Terms of a lane that are added by themselves first: a sum of all of them in f32 would lose digits. */
@@ -15,23 +14,12 @@ function crossEntropy(name: string, isBackward: boolean): Kernel {
   return {
     name,
     bindings: { labels: "read", step: "read", logits: isBackward ? "update" : "read", token_loss: "write" },
-    variants: [
-      {
-        name: "software",
-        file: "cross_entropy.wgsl",
-        accepts: (_, traits) => traits.isSoftware,
-        defines: (call, traits) => ({ ...call.options, LANES: softwareLanes(traits), TERMS }),
-        grid: (call) => grid1d(size(call, "N")),
-      },
-      {
-        name: "row",
-        file: "cross_entropy.wgsl",
-        accepts: () => true,
-        isTimed,
-        defines: (call) => ({ ...call.options, LANES, TERMS }),
-        grid: (call) => grid1d(size(call, "N")),
-      },
-    ],
+    variants: laneVariants(
+      "row",
+      { file: "cross_entropy.wgsl", grid: (call) => grid1d(size(call, "N")) },
+      (call, traits) => ({ ...call.options, LANES: softwareLanes(traits), TERMS }),
+      (call) => ({ ...call.options, LANES, TERMS }),
+    ),
     twin(memory, call) {
       const [labels, logits, loss] = [
         bound(memory, "labels"),

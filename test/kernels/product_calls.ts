@@ -24,6 +24,9 @@ export interface Case extends Extras {
   readonly in: number;
 }
 
+/** g alone, or g and bias. */
+const scaleWidth = (c: Case): number => (c.scaleBias === "scale" ? 1 : 2);
+
 /** The call alone: data of large sizes takes seconds. */
 export function forwardCall(c: Case, weight: Weight): Call {
   const rank = c.rank ?? 0;
@@ -37,7 +40,7 @@ export function forwardCall(c: Case, weight: Weight): Call {
       weight,
       y,
       ...(rank > 0 && { p: given("p", [c.N, rank]), b: given("b", [c.out, rank]) }),
-      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, c.scaleBias === "scale" ? 1 : 2]) }),
+      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, scaleWidth(c)]) }),
       ...(c.residual && { residual: given("residual", [c.N, c.out]) }),
     },
     { N: c.N, rank, ...place, ...(c.half && { half: c.half }) },
@@ -56,7 +59,7 @@ export function forward(c: Case): { call: Call; data: Record<string, ArrayBuffer
       x: randomF32(count("x"), 1),
       p: randomF32(c.N * rank, 2),
       b: randomF32(c.out * rank, 3),
-      scale_bias: randomF32((c.scaleBias === "scale" ? 1 : 2) * c.out, 4),
+      scale_bias: randomF32(scaleWidth(c) * c.out, 4),
       residual: randomF32(c.N * c.out, 5),
       y: randomF32(count("y"), 6),
     },
@@ -76,7 +79,7 @@ export function backward(c: Case): { call: Call; data: Record<string, ArrayBuffe
       weight,
       dx,
       ...(rank > 0 && { q: given("q", [c.N, rank]), a: given("a", [rank, c.in]) }),
-      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, c.scaleBias === "scale" ? 1 : 2]) }),
+      ...(c.scaleBias && { scale_bias: given("scale_bias", [c.out, scaleWidth(c)]) }),
     },
     {
       N: c.N,
@@ -93,7 +96,7 @@ export function backward(c: Case): { call: Call; data: Record<string, ArrayBuffe
       x: randomF32(dy.shape[0]! * dy.shape[1]!, 1),
       p: randomF32(c.N * rank, 2),
       b: randomF32(rank * c.in, 3),
-      scale_bias: randomF32((c.scaleBias === "scale" ? 1 : 2) * c.out, 4),
+      scale_bias: randomF32(scaleWidth(c) * c.out, 4),
       y: randomF32(dx.shape[0]! * c.in, 6),
     },
   };
