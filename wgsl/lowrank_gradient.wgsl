@@ -66,10 +66,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   if (column#{c} < sizes.K) {
 #for r in 0..RANKS
     if (first + #{r}u < sizes.member) {
-#if SCALE_ROWS
+#if COLUMNS
       gradient[column#{c} * sizes.rank + rank0 + #{r}u] += g_of(column#{c}) * sum#{r}_#{c};
-#elif COLUMNS
-      gradient[column#{c} * sizes.rank + rank0 + #{r}u] += sum#{r}_#{c};
 #else
       gradient[(rank0 + #{r}u) * sizes.K + column#{c}] += sum#{r}_#{c};
 #endif

@@ -63,10 +63,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
   workgroupBarrier();
   if (r < #{COUNT}u && c < LANES && column < sizes.K && first + #{8 * piece}u + r < sizes.member) {
-#if SCALE_ROWS
+#if COLUMNS
     gradient[column * sizes.rank + rank0 + #{8 * piece}u + r] += g_of(column) * over_rows(r, c);
-#elif COLUMNS
-    gradient[column * sizes.rank + rank0 + #{8 * piece}u + r] += over_rows(r, c);
 #else
     gradient[(rank0 + #{8 * piece}u + r) * sizes.K + column] += over_rows(r, c);
 #endif

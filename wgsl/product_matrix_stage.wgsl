@@ -117,11 +117,7 @@ fn stage_w(lane: u32, column0: u32, k0: u32) {
 #for t in 0..TERMS
     {
       let row = min(k0 + k + #{t}u, sizes.K - 1u);
-#if SCALE_ROWS
       columns[#{t}] = load_eight(row, column0 + column, sizes.M) * g_of(row);
-#else
-      columns[#{t}] = load_eight(row, column0 + column, sizes.M);
-#endif
     }
 #endfor
     store_w(column, k, columns);

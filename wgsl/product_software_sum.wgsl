@@ -35,11 +35,7 @@
       // Whole vectors: a write to one component may touch the others.
       scales[row / #{UNROLL}u][i % BLOCKS][row % #{UNROLL}u / 4u] = vec4f(
 #for u in 0..4
-#if SCALE_ROWS
         g_of(k0 + row + #{u}u) * block_scale(((k0 + row + #{u}u) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS),
-#else
-        block_scale(((k0 + row + #{u}u) * sizes.M + tile_column) / #{BLOCK}u + i % BLOCKS),
-#endif
 #endfor
       );
     }

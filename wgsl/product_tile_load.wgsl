@@ -80,11 +80,7 @@ fn stage(lane: u32, row0: u32, column0: u32, k0: u32) {
     {
       let row = k0 + i / COLUMN_GROUPS;
       let w = load_w(row, column0 + i % COLUMN_GROUPS * 4u, sizes.M);
-#if SCALE_ROWS
       w_tile[i / COLUMN_GROUPS / 4u][i / COLUMN_GROUPS % 4u][i % COLUMN_GROUPS] = g_of(row) * w;
-#else
-      w_tile[i / COLUMN_GROUPS / 4u][i / COLUMN_GROUPS % 4u][i % COLUMN_GROUPS] = w;
-#endif
     }
   }
 #endfor

@@ -6,12 +6,17 @@
 @group(0) @binding(7) var<storage, read> scale_bias: array<vec2f>; // [out] g, bias
 #endif
 
-// g of a row.
+// g of a row: 1 where none is scaled.
 fn g_of(row: u32) -> f32 {
 #if SCALE_ONLY
   return scale_bias[row];
 #else
   return scale_bias[row].x;
 #endif
+}
+#else
+
+fn g_of(row: u32) -> f32 {
+  return 1.0;
 }
 #endif
