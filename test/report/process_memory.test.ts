@@ -25,10 +25,10 @@ it("keeps the young space as it is", () => {
 });
 
 it("counts the peak from the start, or anew", () => {
+  // What earlier tests held and gave back counts no longer, and the block is larger than what V8 may give back meanwhile.
+  resetPeak();
   const before = peakResidentBytes();
-  const block = Buffer.alloc(64 * 1024 * 1024, 1);
+  const block = Buffer.alloc(256 * 1024 * 1024, 1);
   expect(peakResidentBytes()).toBeGreaterThan(before);
   expect(block.length).toBeGreaterThan(0);
-  resetPeak();
-  expect(peakResidentBytes()).toBeGreaterThan(0);
 });
