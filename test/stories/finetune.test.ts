@@ -80,7 +80,7 @@ describe("finetune", () => {
   // On a software GPU that has never seen these kernels, compiling them takes a minute.
   beforeAll(async () => {
     run = await finetune();
-  }, 300_000);
+  });
 
   it("writes the files of the contract and nothing else", () => {
     expect(readdirSync(first).toSorted()).toEqual([...RUN_FILES, "checkpoint-3"].toSorted());

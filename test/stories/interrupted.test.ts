@@ -26,7 +26,7 @@ const STOPPED_FILES = ["metrics.jsonl", "qdora_config.yaml"];
 
 beforeAll(async () => {
   await succeed(finetune(straight));
-}, 300_000);
+});
 
 /** Runs and sends signals, each when stderr has said something for the first time. */
 function withSignals(

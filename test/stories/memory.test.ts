@@ -102,7 +102,7 @@ it("goes on resident where a streamed run stopped, bit for bit: biases, 8-bit mo
       .filter((line) => line["loss"] !== undefined || line["step"] !== 3)
       .map((line) => [line["step"], line["loss"] ?? line["eval_loss"]]);
   expect(curve(streamed)).toEqual(curve(resident));
-}, 300_000);
+});
 
 it("gives the same bits with f32 checkpoints on the host", async () => {
   expectSameBits(await train(...EXACT, "--checkpoint-place", "host"), await trainExact());

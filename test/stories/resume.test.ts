@@ -23,7 +23,7 @@ beforeAll(async () => {
   await succeed(finetune(straight, "--save-steps", "5", "--save-total-limit", "3"), {
     QDORA_VARIANT: "tile",
   });
-}, 300_000);
+});
 
 describe("a run with save_steps", () => {
   it("keeps the newest checkpoints, the last step among them, and each is an adapter", async () => {

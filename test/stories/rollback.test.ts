@@ -44,7 +44,7 @@ const straight = join(folder, "straight");
 let said = "";
 beforeAll(async () => {
   said = (await succeed(guarded(straight))).stderr;
-}, 300_000);
+});
 
 const CHECKPOINT_FILES = ["adapter_model.safetensors", "optimizer.safetensors", "trainer_state.json"];
 

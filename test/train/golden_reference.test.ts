@@ -14,7 +14,7 @@ import {
 
 describe("the f64 reference gives PEFT's numbers", () => {
   for (const name of ["qdora_llama", "qdora_qwen2"]) {
-    it(name, { timeout: 120_000 }, async () => {
+    it(name, async () => {
       const folder = join(FIXTURES, "training", name);
       const result = await trainByReference(await goldenConfig(folder));
       expectSteps(result.steps, goldenSteps(folder), TOLERANCES);
