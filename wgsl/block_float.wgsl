@@ -6,3 +6,10 @@ fn unpack_block(words: vec2u) -> vec4f {
   let tops = vec4u(words.x, words.x << 14u, words.y, words.y << 14u) & vec4u(0xfffc0000u);
   return vec4f(bitcast<vec4i>(tops)) * scale;
 }
+
+// One of the four.
+fn unpack_value(words: vec2u, i: u32) -> f32 {
+  let scale = bitcast<f32>(((words.x & 15u) << 23u) | ((words.y & 15u) << 27u));
+  let word = select(words.x, words.y, (i & 2u) != 0u);
+  return f32(bitcast<i32>((word << (14u * (i & 1u))) & 0xfffc0000u)) * scale;
+}

@@ -1,5 +1,5 @@
 // magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual that is dy u / c. With TURNED,
-// y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS, y lies in blocks of four (block_float.wgsl). With RANKS, the gradient
+// y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS and RESIDUAL_BLOCKS, they lie in blocks of four (block_float.wgsl). With RANKS, the gradient
 // of B comes of the same pass: += g dyT p; gradient is the arena, which has both.
 // One column a lane, LANES of them side by side; the ROWS of a workgroup share the tokens, TOKENS at a time.
 // Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
@@ -21,11 +21,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     let row#{u} = min(t + #{u}u, sizes.N - 1u);
     let at#{u} = row#{u} * sizes.out + j;
     let d#{u} = select(0.0, dy[at#{u}], t + #{u}u < sizes.N);
-#if RESIDUAL
-    let v#{u} = y_at(row#{u}, j) - residual[at#{u}] - bias;
-#else
     let v#{u} = y_at(row#{u}, j) - bias;
-#endif
 #endfor
 #for u in 0..TOKENS
     sum = fma(d#{u}, v#{u}, sum);

@@ -18,7 +18,9 @@ struct Sizes {
 #else
 @group(0) @binding(2) var<storage, read> y: array<f32>; // [N, out]
 #endif
-#if RESIDUAL
+#if RESIDUAL_BLOCKS
+@group(0) @binding(3) var<storage, read> residual: array<vec2u>; // [N, out / 4] blocks of four
+#elif RESIDUAL
 @group(0) @binding(3) var<storage, read> residual: array<f32>; // [N, out]
 #endif
 #if SCALE_ONLY
@@ -41,7 +43,7 @@ struct Sizes {
 @group(0) @binding(7) var<storage, read> positions: array<u32>; // [N]
 @group(0) @binding(8) var<storage, read> table: array<vec2f>; // [positions, headDim / 2] cos, sin
 #endif
-#if Y_BLOCKS
+#if Y_BLOCKS || RESIDUAL_BLOCKS
 #include "block_float.wgsl"
 #endif
 
@@ -56,15 +58,20 @@ fn scale_of(j: u32) -> vec2f {
 
 fn y_stored(at: u32) -> f32 {
 #if Y_BLOCKS
-  return unpack_block(y[at / 4u])[at % 4u];
+  return unpack_value(y[at / 4u], at % 4u);
 #else
   return y[at];
 #endif
 }
 
+// What the module added to the residual.
 fn y_at(t: u32, j: u32) -> f32 {
   let at = t * sizes.out + j;
-#if TURNED
+#if RESIDUAL_BLOCKS
+  return y_stored(at) - unpack_value(residual[at / 4u], at % 4u);
+#elif RESIDUAL
+  return y_stored(at) - residual[at];
+#elif TURNED
   let half = sizes.headDim / 2u;
   let d = j % sizes.headDim;
   let first = d < half;

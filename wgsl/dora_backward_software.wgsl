@@ -19,11 +19,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     let isRow#{u} = t + #{u}u < sizes.N;
     let at#{u} = row#{u} * sizes.out + j;
     let d#{u} = select(0.0, dy[at#{u}], isRow#{u});
-#if RESIDUAL
-    sum = fma(d#{u}, y_at(row#{u}, j) - residual[at#{u}] - bias, sum);
-#else
     sum = fma(d#{u}, y_at(row#{u}, j) - bias, sum);
-#endif
 #endfor
 #if RANKS
 #let STEP = RANKS % 4 == 0 ? 4 : 1

@@ -75,8 +75,8 @@ export function productCall(
 export interface BackwardTensors {
   readonly x: Tensor;
   readonly p?: Tensor | undefined;
-  /** The module's output, and the residual that was added to it: (y - residual - bias) / m is W'x / ||W'||. */
-  readonly y: Tensor;
+  /** Where there is a magnitude: the module's output, and the residual that was added to it; (y - residual - bias) / m is W'x / ||W'||. */
+  readonly y?: Tensor;
   readonly residual?: Tensor;
   /** y was turned by RoPE since. */
   readonly turned?: TurnBack | undefined;
@@ -159,6 +159,7 @@ function magnitudeCalls(
   const own = adapter?.gradients.magnitude;
   if (!adapter || !magnitude || !own || !scaleBias) return [];
   const { dy, y, residual, turned } = t;
+  if (!y) throw new Error(`${linear.path}: its magnitude needs its output`);
   const both = isFused(linear, t.p) ? bothGradients(adapter, t.p) : undefined;
   return [
     callDoraBackward(

@@ -306,12 +306,12 @@ export const KEYS = {
 
   gradient_checkpointing: machine({
     ...choice("full", "selective", "none"),
-    help: "full keeps one activation per layer and computes the rest again: least memory, about a third more time",
+    help: "full keeps one activation per layer and computes the rest again: least memory, about a third more time; selective also keeps the attention half, none everything",
     fallback: "full",
   }),
   checkpoint_dtype: machine({
     ...choice("auto", "f32", "bf16"),
-    help: "type of the layer inputs that wait for backward; auto: bfp16 (block floating point, 16 bits a value) with gradient_checkpointing full, except under compute_dtype f32",
+    help: "type of the layer inputs that wait for backward; auto: bfp16 (block floating point, 16 bits a value), with gradient_checkpointing selective for what attention adds too; f32 with none and under compute_dtype f32",
     fallback: "auto",
   }),
   checkpoint_place: machine({

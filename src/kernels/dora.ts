@@ -139,9 +139,10 @@ export interface FactorGradient {
  * The gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0; and of B: += sum_t g_j dy p.
  * @param t.dy f32 [N, out]
  * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4)
+ * @param t.residual [N, out] f32 or bfp16
  * @param t.scale_bias f32 [out, 2] g, bias; or [out, 1] g
  * @param t.gradient where the gradient of m [out] is added to, and that of B too where it comes of the same pass
- * @param s.turned y was turned after it was made
+ * @param s.turned y was turned after it was made; there is no residual then
  */
 export function callDoraBackward(
   label: string,
@@ -159,7 +160,10 @@ export function callDoraBackward(
   const { gradient, ...tensors } = t;
   const factor = "rank" in gradient ? gradient : undefined;
   const isPacked = t.y.dtype === "bfp16";
-  if (isPacked && out % 4 !== 0) throw new Error(`${label}: ${t.y.name} is ${t.y.dtype}, in rows of ${out}`);
+  const isResidualPacked = t.residual?.dtype === "bfp16";
+  if ((isPacked || isResidualPacked) && out % 4 !== 0)
+    throw new Error(`${label}: blocks of four in rows of ${out}`);
+  if (turned && t.residual) throw new Error(`${label}: turned, and with a residual`);
   if (factor && factor.rank > MOST_FUSED_RANK) throw new Error(`${label}: rank ${factor.rank} in one pass`);
   return {
     kernel: doraBackward,
@@ -180,6 +184,7 @@ export function callDoraBackward(
     options: {
       Y_BLOCKS: isPacked,
       RESIDUAL: t.residual !== undefined,
+      RESIDUAL_BLOCKS: isResidualPacked,
       SCALE_ONLY: t.scale_bias.shape[1] === 1,
       TURNED: turned !== undefined,
       RANKS: factor?.rank ?? 0,

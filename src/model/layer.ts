@@ -10,6 +10,7 @@ import {
   type SharedInput,
   type SharedRows,
 } from "../adapter/shared_input.js";
+import { callConvertRows } from "../kernels/convert_rows.js";
 import { callRope } from "../kernels/rope.js";
 import type { Call } from "../program/kernel.js";
 import { tensor, type DType, type Tensor } from "../program/tensor.js";
@@ -128,9 +129,45 @@ export class LayerWalk {
     return tensor(`${this.label}[${c.first}].${name} ${this.pass}`, [c.rows, width]);
   }
 
+  /** Whether forward keeps an activation in 16 bits and works on f32 rows of its own. */
+  #isPacked(name: Activation): boolean {
+    return this.kept(name) && this.ctx.storage.kept !== "f32";
+  }
+
+  /** f32 rows of a chunk of an activation that may be kept packed. */
+  unpacked(name: Activation, width: number, c: Chunk): Tensor {
+    return this.#isPacked(name) ? this.work(`${name} f32`, width, c) : this.rows(name, width, c);
+  }
+
+  /** The rows as they are kept; where they are not, as `unpacked` has them. */
+  stored(name: Activation, width: number, c: Chunk): Tensor {
+    return this.#isPacked(name)
+      ? this.rows(name, width, c, this.ctx.storage.kept)
+      : this.rows(name, width, c);
+  }
+
+  /** Keeps what forward has made. */
+  pack(name: Activation, width: number, c: Chunk): void {
+    if (!this.#isPacked(name)) return;
+    const t = { x: this.unpacked(name, width, c), y: this.stored(name, width, c) };
+    this.calls.push(callConvertRows(`${this.label} ${name} stored`, t, { N: c.N, width }));
+  }
+
+  /** Makes f32 rows of what forward kept. */
+  unpack(name: Activation, width: number, c: Chunk): void {
+    if (!this.#isPacked(name)) return;
+    const t = { x: this.stored(name, width, c), y: this.unpacked(name, width, c) };
+    this.calls.push(callConvertRows(`${this.label} ${name} again`, t, { N: c.N, width }));
+  }
+
+  /** Whether this pass makes an activation; else it was kept from forward. */
+  makes(name: Activation): boolean {
+    return this.pass === "forward" || !this.kept(name);
+  }
+
   /** Adds calls that make an activation, unless it was kept from forward. */
   make(name: Activation, ...calls: readonly Call[]): void {
-    if (this.pass === "forward" || !this.kept(name)) this.calls.push(...calls);
+    if (this.makes(name)) this.calls.push(...calls);
   }
 
   /** The modules that share their input with this one, where they can be taken as one. */

@@ -89,24 +89,19 @@ function lowerHalfBackward(
   const { arch } = ctx;
   const [D, F, Q] = widths(ctx);
   const { o_proj, gate_proj, up_proj, down_proj } = w.linears;
-  const [x, unpacking] = checkpoints.rows(w.layer, c, "for the lower half");
-  calls.push(...unpacking);
-  const a = lowerHalf(walk, x, c);
+  const input = (): Tensor => {
+    const [x, unpacking] = checkpoints.rows(w.layer, c, "for the lower half");
+    calls.push(...unpacking);
+    return x;
+  };
+  const a = lowerHalf(walk, input, c);
   const s = { N: c.N, capacity: c.rows, name: `[${c.first}]`, half: ctx.storage.halfProducts };
   const d = chunkRows(gradient, c);
   const dAct = walk.work("d_act", F, c);
-  const exact = checkpoints.exact(w.layer + 1, c);
-  // A rounded sum would drown the product in the residual's rounding: the product is computed again.
-  const isAgain = isDora(down_proj) && !exact;
-  let down: { readonly y: Tensor; readonly residual?: Tensor } = { y: d };
-  if (exact) {
-    down = { y: exact, residual: a.mid };
-  } else if (isAgain) {
-    down = { y: walk.work("down again", D, c) };
-    calls.push(walk.product("down_proj", a.act, down.y, c));
-  }
+  const down = outputOfMlp(walk, checkpoints, a, c);
   calls.push(
-    ...backwardCalls(down_proj, { x: a.act, p: walk.p("down_proj", c), ...down, dy: d, dx: dAct }, s),
+    ...down.calls,
+    ...backwardCalls(down_proj, { x: a.act, p: walk.p("down_proj", c), ...down.output, dy: d, dx: dAct }, s),
   );
   const dH2 = walk.work("d_h2", D, c);
   const dOStored = chunkRows(g.dO, c);
@@ -124,8 +119,8 @@ function lowerHalfBackward(
         )
       : callSwigluBackward(`${label} swiglu`, swiglu, { count: c.N * F }),
   );
-  // The product that was computed again had h2's room: a norm more takes less than keeping both.
-  const h2 = isAgain ? postNorm(walk, a.mid, c, "for backward") : a.h2;
+  // What was brought or computed again had h2's room: a norm more takes less than keeping both.
+  const h2 = down.calls.length > 0 ? postNorm(walk, a.mid, c, "for backward") : a.h2;
   const mlp = walk.gradients(MLP_INPUTS, h2, c);
   calls.push(
     ...factorCalls(
@@ -145,6 +140,9 @@ function lowerHalfBackward(
       { rows: c.N, D, eps: arch.normEps, accumulate: true },
     ),
     ...out.calls,
+  );
+  walk.unpack("o", Q, c);
+  calls.push(
     ...backwardCalls(
       o_proj,
       {
@@ -170,17 +168,40 @@ function lowerHalfBackward(
   );
 }
 
+/** What a magnitude learns from, and what makes it: nothing where there is no magnitude. */
+interface OwnOutput {
+  readonly output?: Pick<BackwardTensors, "y" | "residual">;
+  readonly calls: readonly Call[];
+}
+
+/** What down_proj's magnitude learns from: the next layer's input, or the product again where that is gone. */
+function outputOfMlp(
+  walk: LayerWalk,
+  checkpoints: Checkpoints,
+  { act, mid }: LowerHalf,
+  c: Chunk,
+): OwnOutput {
+  const { ctx, w } = walk;
+  if (!isDora(w.linears.down_proj)) return { calls: [] };
+  const output = checkpoints.output(w.layer, c);
+  if (output) return { output: { y: output[0], residual: mid }, calls: output[1] };
+  const y = walk.work("down again", ctx.arch.hidden, c);
+  return { output: { y }, calls: [walk.product("down_proj", act, y, c)] };
+}
+
 /** What o_proj's magnitude learns from, made as late as possible: all of it is as wide as the stream. */
 function outputOfAttention(
   walk: LayerWalk,
   checkpoints: Checkpoints,
   { o, mid }: LowerHalf,
   c: Chunk,
-): { readonly output: { readonly y: Tensor; readonly residual?: Tensor }; readonly calls: readonly Call[] } {
+): OwnOutput {
   const { ctx, w } = walk;
-  if (!isDora(w.linears.o_proj)) return { output: { y: mid }, calls: [] };
-  if (walk.kept("mid") && ctx.storage.checkpoint !== "f32") {
-    // What forward kept was added to the input before that was rounded: the product is computed again.
+  if (!isDora(w.linears.o_proj)) return { calls: [] };
+  if (ctx.storage.checkpoint !== "bf16")
+    return { output: { y: mid, residual: checkpoints.stored(w.layer, c) }, calls: [] };
+  if (walk.kept("mid")) {
+    // Forward added it to the input before that was rounded, by as much as the product is large: it is computed again.
     const y = walk.work("out again", ctx.arch.hidden, c);
     return { output: { y }, calls: [walk.product("o_proj", o, y, c)] };
   }

@@ -28,7 +28,7 @@ export function layerForward(
   const walk = new LayerWalk(ctx, w, "forward", kept);
   attentionInputs(walk, (c) => chunkRows(x, c));
   walk.chunks((c) => {
-    const { mid, act } = lowerHalf(walk, chunkRows(x, c), c);
+    const { mid, act } = lowerHalf(walk, () => chunkRows(x, c), c);
     walk.calls.push(walk.product("down_proj", act, chunkRows(next, c), c, mid));
   });
   return walk.calls;
@@ -131,12 +131,15 @@ export interface LowerHalf {
   readonly act: Tensor;
 }
 
-/** Attention and what follows it for the rows of a chunk, up to the input of the last product. */
-export function lowerHalf(walk: LayerWalk, x: Tensor, c: Chunk): LowerHalf {
+/**
+ * Attention and what follows it for the rows of a chunk, up to the input of the last product. Before backward, o may still be packed.
+ * @param x the layer's input in f32, asked for where o_proj is computed
+ */
+export function lowerHalf(walk: LayerWalk, x: () => Tensor, c: Chunk): LowerHalf {
   const { ctx, w, label } = walk;
   const { arch, storage } = ctx;
   const [D, F, Q, KV] = widths(ctx);
-  const o = walk.rows("o", Q, c);
+  const o = walk.unpacked("o", Q, c);
   const lse = walk.rows("lse", arch.heads, c);
   walk.make(
     "o",
@@ -153,8 +156,12 @@ export function lowerHalf(walk: LayerWalk, x: Tensor, c: Chunk): LowerHalf {
       { ...attentionSizes(ctx, w), N: c.N, queryRow: c.first, half: walk.rounds },
     ),
   );
-  const mid = walk.rows("mid", D, c);
-  walk.linear("o_proj", "mid", o, mid, c, x);
+  const mid = walk.makes("mid") ? walk.unpacked("mid", D, c) : walk.stored("mid", D, c);
+  if (walk.makes("mid")) {
+    walk.linear("o_proj", "mid", o, mid, c, x());
+    walk.pack("o", Q, c);
+    walk.pack("mid", D, c);
+  }
   const h2 = postNorm(walk, mid, c, walk.pass);
   const [gate, up, act] = [walk.rows("gate", F, c), walk.rows("up", F, c), walk.rows("act", F, c)];
   walk.linear("gate_proj", "gate", h2, gate, c);

@@ -18,6 +18,8 @@ export interface StreamStorage {
   readonly attention: ActivationType;
   /** Layer inputs that wait for backward, and where they wait. */
   readonly checkpoint: ActivationType;
+  /** How attention's output, and the sum behind it, wait for backward where a layer keeps them. */
+  readonly kept: "f32" | "bfp16";
   readonly checkpointPlace: "gpu" | "host";
   /** The host gathers embedding rows; the table is not on the GPU. */
   readonly hostEmbedding: boolean;
@@ -33,6 +35,7 @@ export const PLAIN_STORAGE: StreamStorage = {
   chunk: Infinity,
   attention: "f32",
   checkpoint: "f32",
+  kept: "f32",
   checkpointPlace: "gpu",
   hostEmbedding: false,
   halfProducts: false,
@@ -103,8 +106,11 @@ export interface Checkpoints {
   rows(layer: number, chunk: Chunk, use: string): readonly [Tensor, readonly Call[]];
   /** The input's rows of a chunk as they are stored. */
   stored(layer: number, chunk: Chunk): Tensor;
-  /** The rows that forward added a residual to, bit for bit; nothing where they were rounded. */
-  exact(layer: number, chunk: Chunk): Tensor | undefined;
+  /**
+   * What a layer put out, as the input of the next one is stored, and what brings it: minus the residual it is what down_proj made.
+   * Nothing where it is gone, or in bf16, whose rounding of the sum is as large as that.
+   */
+  output(layer: number, chunk: Chunk): readonly [Tensor, readonly Call[]] | undefined;
 }
 
 /**
@@ -124,9 +130,10 @@ export function checkpointsOf(ctx: StreamContext, layers: number, lowest: number
       fetch: () => [],
       rows: (layer, chunk) => [chunkRows(input(layer), chunk), []],
       stored: (layer, chunk) => chunkRows(input(layer), chunk),
-      exact: (layer, chunk) => chunkRows(input(layer), chunk),
+      output: (layer, chunk) => [chunkRows(input(layer + 1), chunk), []],
     };
   }
+  const tellsOutput = checkpoint !== "bf16";
   const waits = (layer: number): boolean => layer >= lowest && layer < layers;
   const pack = (layer: number, y: Tensor): readonly Call[] =>
     ctx.chunks.flatMap((c) =>
@@ -146,10 +153,12 @@ export function checkpointsOf(ctx: StreamContext, layers: number, lowest: number
       rows: (layer, chunk, use) =>
         f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(input(layer), chunk), chunk.N),
       stored: (layer, chunk) => chunkRows(input(layer), chunk),
-      exact: () => undefined,
+      output: (layer, chunk) =>
+        tellsOutput && waits(layer + 1) ? [chunkRows(input(layer + 1), chunk), []] : undefined,
     };
   }
-  const bytes = N * D * (checkpoint === "f32" ? 4 : 2);
+  const rowBytes = D * (checkpoint === "f32" ? 4 : 2);
+  const bytes = N * rowBytes;
   const fetched = (layer: number): Tensor => tensor(`fetched.${layer}`, [capacity, D], checkpoint);
   return {
     stream: () => stream,
@@ -166,8 +175,13 @@ export function checkpointsOf(ctx: StreamContext, layers: number, lowest: number
     rows: (layer, chunk, use) =>
       f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(fetched(layer), chunk), chunk.N),
     stored: (layer, chunk) => chunkRows(fetched(layer), chunk),
-    // The input of the layer above is still here, and the decoder's output never left.
-    exact: (layer, chunk) =>
-      checkpoint === "f32" ? chunkRows(layer === layers ? stream : fetched(layer), chunk) : undefined,
+    output(layer, chunk) {
+      // The decoder's output never left.
+      if (!waits(layer + 1)) return checkpoint === "f32" ? [chunkRows(stream, chunk), []] : undefined;
+      if (!tellsOutput) return undefined;
+      const rows = tensor(`fetched.${layer + 1}[${chunk.first}]`, [chunk.rows, D], checkpoint);
+      const [name, from] = [checkpointName(layer + 1), chunk.first * rowBytes];
+      return [rows, [callUpload(`layers.${layer} output`, rows, name, chunk.N * rowBytes, from)]];
+    },
   };
 }

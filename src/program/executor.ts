@@ -273,7 +273,7 @@ export class Executor {
       return;
     }
     if (this.#arriving.has(name)) await this.#arrived();
-    const data = await host.read(name, bytes);
+    const data = await host.read(name, bytes, size(call, "offset"));
     await this.#uploader.write(this.#buffer(place.buffer), place.offsetBytes, data);
   }
 

@@ -129,5 +129,6 @@ function transfer(call: Call, memory: ReferenceMemory, host: Map<string, Uint8Ar
   }
   const bytes = host.get(name);
   if (!bytes) throw new Error(`${call.label}: the host has no ${name}`);
-  memory.load(t, bytes.subarray(0, size(call, "bytes")));
+  const offset = size(call, "offset");
+  memory.load(t, bytes.subarray(offset, offset + size(call, "bytes")));
 }

@@ -7,8 +7,8 @@ import { tensorBytes, type Tensor } from "./tensor.js";
 
 /** The host's side of transfers: bytes by name. */
 export interface HostStore {
-  /** Bytes that an upload wants; they stay as they are until the next call of `read`. */
-  read(name: string, bytes: number): Promise<Uint8Array> | Uint8Array;
+  /** Bytes that an upload wants, from `offsetBytes` on; they stay as they are until the next call of `read`. */
+  read(name: string, bytes: number, offsetBytes: number): Promise<Uint8Array> | Uint8Array;
   /** A piece that a download brought, to be copied before returning. */
   write(name: string, offsetBytes: number, piece: Uint8Array, totalBytes: number): void;
 }
@@ -37,12 +37,19 @@ export const download = transferKernel("download");
  * Host -> tensor, in order with the calls around it.
  * @param host the name of the bytes on the host
  * @param bytes how many of the tensor's bytes, a multiple of 4 (default: all)
+ * @param offset the byte on the host at which they begin
  */
-export const callUpload = (label: string, t: Tensor, host: string, bytes = tensorBytes(t)): Call => ({
+export const callUpload = (
+  label: string,
+  t: Tensor,
+  host: string,
+  bytes = tensorBytes(t),
+  offset = 0,
+): Call => ({
   kernel: upload,
   label,
   tensors: { t },
-  sizes: { bytes },
+  sizes: { bytes, offset },
   options: {},
   host,
 });

@@ -1,6 +1,7 @@
 /** The memory plan as a table and as JSON. */
 import type { MemoryPlan } from "../program/planner.js";
 import { tensorBytes, type Kind } from "../program/tensor.js";
+import type { StreamStorage } from "../model/stream.js";
 import type { PlannedRun, RunShape } from "../train/memory.js";
 import { expectedTime, type Rates } from "../train/rates.js";
 import type { Saving } from "../train/savings.js";
@@ -75,20 +76,32 @@ function choicesText({ shape, run, config }: PlanReport): string {
   const { storage, residentLayers } = run;
   const streamed = shape.arch.layers - residentLayers;
   return [
-    `layer inputs ${config.gradient_checkpointing === "full" ? "" : "and activations "}in ${storage.checkpoint} on the ${storage.checkpointPlace === "gpu" ? "GPU" : "host"}`,
+    waitingText(storage, config),
     `attention reads ${storage.attention}`,
     PRODUCTS[config.compute_dtype],
     shape.capacity > storage.chunk ? `chunks of ${storage.chunk} tokens` : "",
     storage.hostEmbedding ? "embedding rows from the host" : "",
     config.quant_head === "none" ? "" : `head in ${config.quant_head}`,
     streamed > 0 ? `${streamed} of ${shape.arch.layers} layers streamed from ${config.layer_cache}` : "",
-    config.use_dora && storage.checkpoint !== "f32" ? computedAgain({ shape, config }) : "",
+    config.use_dora && storage.checkpoint === "bf16" ? computedAgain({ shape, config }) : "",
   ]
     .filter(Boolean)
     .join("; ");
 }
 
-/** Modules with a magnitude whose outputs rounded layer inputs do not give. */
+/** What waits for backward, in which type and where. */
+function waitingText(
+  { checkpoint, kept, checkpointPlace }: StreamStorage,
+  { gradient_checkpointing }: PlanReport["config"],
+): string {
+  const place = checkpointPlace === "gpu" ? "on the GPU" : "on the host";
+  if (gradient_checkpointing === "full") return `layer inputs in ${checkpoint} ${place}`;
+  if (checkpoint === kept && checkpointPlace === "gpu")
+    return `layer inputs and activations in ${kept} ${place}`;
+  return `layer inputs in ${checkpoint} ${place}, activations in ${kept} on the GPU`;
+}
+
+/** Modules with a magnitude whose outputs layer inputs in bf16 do not give. */
 function computedAgain({ shape, config }: Pick<PlanReport, "shape" | "config">): string {
   const names = config.gradient_checkpointing === "full" ? ["down_proj"] : ["o_proj", "down_proj"];
   const paths = [...shape.layout.modules.keys()];

@@ -19,7 +19,7 @@ import {
 } from "../model/programs.js";
 import { hostStateBytes } from "../model/layer_stream.js";
 import { RING_SLOTS } from "../model/ring.js";
-import type { StreamStorage } from "../model/stream.js";
+import type { ActivationType, StreamStorage } from "../model/stream.js";
 import { modelTensors, type HeadFormat, type LinearFormat, type ModelTensors } from "../model/tensors.js";
 import type { Program } from "../program/kernel.js";
 import { tensorBytes } from "../program/tensor.js";
@@ -119,21 +119,31 @@ function residentOf({ layers }: Architecture, streamed: MemorySettings["stream_l
   );
 }
 
+/** The smallest type of layer inputs for which no product has to be repeated; where all are repeated anyway, the smallest. */
+function checkpointType(
+  { hidden }: Architecture,
+  { compute_dtype, gradient_checkpointing }: MemorySettings,
+): ActivationType {
+  if (compute_dtype === "f32" || gradient_checkpointing === "none") return "f32";
+  if (hidden % 4 === 0) return "bfp16";
+  return gradient_checkpointing === "full" ? "bf16" : "f32";
+}
+
 /** What the settings say, `auto` meaning the least memory that costs no time worth naming. */
 export function defaultChoices(shape: RunShape, settings: MemorySettings): MemoryChoices {
   const { arch, capacity } = shape;
   const isPacked = settings.compute_dtype !== "f32";
   const wanted = settings.token_chunk ?? Math.max(LEAST_CHUNK, capacity / MOST_CHUNKS);
-  // A kept activation is the input of products that a rounded layer input would have to repeat.
-  const rounds = isPacked && settings.gradient_checkpointing === "full";
   const asked = settings.checkpoint_dtype;
+  const checkpoint = asked === "auto" ? checkpointType(arch, settings) : asked;
   return {
     settings,
     storage: {
       chunk: upTo(wanted, CHUNK_STEP),
       // A block of four is turned by RoPE together with one of the other half.
       attention: isPacked && arch.headDim % 8 === 0 ? "bfp16" : "f32",
-      checkpoint: asked === "auto" ? (rounds ? (arch.hidden % 4 === 0 ? "bfp16" : "bf16") : "f32") : asked,
+      checkpoint,
+      kept: checkpoint === "bfp16" && (arch.heads * arch.headDim) % 4 === 0 ? "bfp16" : "f32",
       checkpointPlace: settings.checkpoint_place === "host" ? "host" : "gpu",
       hostEmbedding: !arch.tied || settings.quant_head !== "none",
       halfProducts: settings.compute_dtype === "f16",

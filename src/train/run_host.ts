@@ -68,16 +68,16 @@ export class RunHost implements HostStore {
     this.#tokens = tokens.slice();
   }
 
-  async read(name: string, bytes: number): Promise<Uint8Array> {
+  async read(name: string, bytes: number, offsetBytes: number): Promise<Uint8Array> {
     if (name === EMBEDDING_ROWS && this.#embedding) {
       const rows = await this.#embedding.rows(this.#tokens);
-      return new Uint8Array(rows.buffer, 0, bytes);
+      return new Uint8Array(rows.buffer, offsetBytes, bytes);
     }
     const layer = this.#layerNames.get(name);
     if (layer !== undefined) return this.layers.read(layer);
     const waiting = this.#states.get(name) ?? this.#checkpoints.get(name);
     if (!waiting) throw new Error(`the host has no ${name}`);
-    return waiting.subarray(0, bytes);
+    return waiting.subarray(offsetBytes, offsetBytes + bytes);
   }
 
   /** A sink for the loader: what stays here stays, all else goes on. */

@@ -122,31 +122,34 @@ describe("lowrank", () => {
 });
 
 describe("dora_backward", () => {
-  for (const [N, out, residual, perRow] of [
-    [1, 1, false, 2],
-    [7, 65, true, 2],
-    [33, 100, false, 1],
-    [65, 576, true, 1],
+  for (const [N, out, perRow, stored, residual] of [
+    [1, 1, 2, "f32", undefined],
+    [7, 65, 2, "f32", "f32"],
+    [33, 100, 1, "f32", undefined],
+    [65, 576, 1, "f32", "f32"],
+    [7, 68, 2, "bfp16", "f32"],
+    [33, 100, 1, "f32", "bfp16"],
+    [65, 36, 2, "bfp16", "bfp16"],
   ] as const) {
-    it(`equals its twin: N ${N}, out ${out}${residual ? ", residual" : ""}${perRow === 2 ? ", bias" : ""}`, async () => {
+    it(`equals its twin: N ${N}, out ${out}, ${stored}, residual ${residual}${perRow === 2 ? ", bias" : ""}`, async () => {
       const t = {
         dy: given("dy", [N, out]),
-        y: given("y", [N, out]),
+        y: given("y", [N, out], stored),
         scale_bias: given("sb", [out, perRow]),
         magnitude: given("m", [out]),
         gradient: given("dm", [out]),
       };
       const call = callDoraBackward(
         "test",
-        { ...t, ...(residual && { residual: given("r", [N, out]) }) },
+        { ...t, ...(residual && { residual: given("r", [N, out], residual) }) },
         { N, out },
       );
       const magnitude = randomF32(out, 4).map((v) => 1 + Math.abs(v));
       if (out > 1) magnitude[out - 1] = 0;
       const data = {
         dy: randomF32(N * out, 1),
-        y: randomF32(N * out, 2),
-        residual: randomF32(N * out, 3),
+        y: packed(randomF32(N * out, 2), stored),
+        residual: packed(randomF32(N * out, 3), residual ?? "f32"),
         scale_bias: randomF32(perRow * out, 5),
         magnitude,
         magnitude_gradient: randomF32(out, 6),

@@ -19,8 +19,8 @@ const context = useGpu();
 
 class Memory implements HostStore {
   readonly bytes = new Map<string, Uint8Array>();
-  read(name: string, count: number): Uint8Array {
-    return (this.bytes.get(name) ?? new Uint8Array()).subarray(0, count);
+  read(name: string, count: number, at: number): Uint8Array {
+    return (this.bytes.get(name) ?? new Uint8Array()).subarray(at, at + count);
   }
   write(name: string, at: number, piece: Uint8Array, total: number): void {
     if (at === 0) this.bytes.set(name, new Uint8Array(total));

@@ -103,6 +103,32 @@ describe("the table of README", () => {
     expect(dora.plan.totalBytes / lora.plan.totalBytes).toBeLessThanOrEqual(1.015);
   });
 
+  it.each([
+    [{}, ["down_proj"]],
+    [{ checkpoint_place: "host" }, ["down_proj"]],
+    [{ gradient_checkpointing: "selective" }, ["down_proj"]],
+    [{ gradient_checkpointing: "selective", checkpoint_place: "host" }, ["down_proj"]],
+    [{ gradient_checkpointing: "none" }, []],
+    [{ checkpoint_dtype: "f32", checkpoint_place: "host" }, []],
+  ] as const)(
+    "repeats products for DoRA's magnitudes in the last layer at most: %j",
+    async (flags, again) => {
+      const productsOf = async (use_dora: boolean) => {
+        const { programs } = await planOf("llama-3.2-1b", { max_seq_length: 700, ...flags, use_dora });
+        const labels = (programs[0]?.calls ?? []).flatMap(({ kernel, label, onlyAfterUpdate }) =>
+          kernel.name === "nf4_product_forward" && !onlyAfterUpdate ? [label] : [],
+        );
+        return labels.toSorted();
+      };
+      const lora = await productsOf(false);
+      const chunks = 3;
+      const more = again.flatMap((role) =>
+        Array.from({ length: chunks }, () => `model.layers.15.mlp.${role} forward`),
+      );
+      expect(await productsOf(true)).toEqual([...lora, ...more].toSorted());
+    },
+  );
+
   it("streams a 7 B model with all its trained state through less than a fifth of its weights", async () => {
     const { plan } = await planOf("llama-2-7b", { max_seq_length: 256, stream_layers: "all" });
     expect(plan.totalBytes).toBeLessThanOrEqual(0.64e9);
@@ -188,7 +214,8 @@ describe("fitMemory", () => {
     expect(onHost.host.get("checkpoints")).toBe(8 * one);
     const [microBatch] = onHost.programs;
     const moves = microBatch?.calls.filter((call) => call.host?.startsWith("checkpoint "));
-    expect(moves).toHaveLength(16);
+    // There and back; all but the last layer also see what they put out.
+    expect(moves).toHaveLength(16 + 7);
     // In f32 the decoder's output is one of them.
     const exact = await planOf("llama-2-7b", { ...upper, checkpoint_dtype: "f32" });
     expect(exact.plan.bytesByKind.get("checkpoint")).toBe(9 * 2 * one);
@@ -238,8 +265,8 @@ describe("savings", () => {
       expect(s.bytes).toBe(bytes);
     }
     expect(bytes).toBeLessThanOrEqual(4.25e9);
-    // Layer inputs in bf16 go to the host and come back.
-    expect(found[2]?.transferBytes).toBe(2 * 32 * 2048 * 4096 * 2);
+    // Layer inputs in 16 bits go to the host and come back, all but the first once more as what the layer below has put out.
+    expect(found[2]?.transferBytes).toBe((2 * 32 + 31) * 2048 * 4096 * 2);
     expect(savings(shape, config, run, 1e12)).toEqual([]);
   });
 
