@@ -166,7 +166,7 @@ it("plans a model that is not here, as a table and as JSON, and says what would 
   expect(tight.stderr).toMatch(/--optimizer adamw8bit +saves +239 MB; costs no time/);
   const int8 = await qdora("plan --geometry llama-2-7b --max-seq-length 2048 --quant-head int8".split(" "));
   expect(int8.stderr).toMatch(/ head +131 MB .*\n/);
-  expect(int8.stderr).toMatch(/choices: .*; head in int8;/);
+  expect(int8.stderr).toMatch(/choices: .*; head in int8$/m);
 });
 
 it("says which products may run in f16; that takes no byte", async () => {
@@ -188,6 +188,32 @@ it("says which products may run in f16; that takes no byte", async () => {
     "products in f16 where a real GPU has matrix units for it, else in f32",
   ]);
   expect(f16?.gpu_bytes).toBe(auto?.gpu_bytes);
+});
+
+it.each([
+  ["", "layer inputs in bfp16 on the GPU", ""],
+  ["--gradient-checkpointing selective", "layer inputs and activations in bfp16 on the GPU", ""],
+  [
+    "--gradient-checkpointing selective --checkpoint-place host",
+    "layer inputs in bfp16 on the host, activations in bfp16 on the GPU",
+    "",
+  ],
+  ["--gradient-checkpointing none", "layer inputs and activations in f32 on the GPU", ""],
+  [
+    "--checkpoint-dtype bf16",
+    "layer inputs in bf16 on the GPU",
+    "down_proj is computed again for its magnitude",
+  ],
+  [
+    "--checkpoint-dtype bf16 --gradient-checkpointing selective",
+    "layer inputs in bf16 on the GPU, activations in f32 on the GPU",
+    "o_proj and down_proj are computed again for their magnitudes",
+  ],
+])("says what waits for backward and what is computed again: %s", async (flags, waits, again) => {
+  const plan = await qdora(`plan --geometry smollm2-135m --max-seq-length 64 ${flags}`.trim().split(" "));
+  const choices = /^choices: (.*)$/m.exec(plan.stderr)?.[1]?.split("; ") ?? [];
+  expect(choices[0]).toBe(waits);
+  expect(choices.filter((choice) => choice.includes("computed again")).join()).toBe(again);
 });
 
 it("plans what a run allocates", async () => {
