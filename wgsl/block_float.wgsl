@@ -7,6 +7,11 @@ fn unpack_block(words: vec2u) -> vec4f {
   return vec4f(bitcast<vec4i>(tops)) * scale;
 }
 
+// The power of two that they are multiples of.
+fn block_step(words: vec2u) -> f32 {
+  return 262144.0 * bitcast<f32>(((words.x & 15u) << 23u) | ((words.y & 15u) << 27u));
+}
+
 // One of the four.
 fn unpack_value(words: vec2u, i: u32) -> f32 {
   let scale = bitcast<f32>(((words.x & 15u) << 23u) | ((words.y & 15u) << 27u));

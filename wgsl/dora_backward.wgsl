@@ -13,6 +13,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let j = min(own, sizes.out - 1u);
   let bias = scale_of(j).y;
   var sum = 0.0;
+#if Y_BLOCKS && RESIDUAL
+  var noise = 0.0;
+#endif
 #for r in 0..RANKS
   var sum#{r} = 0.0;
 #endfor
@@ -21,10 +24,14 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     let row#{u} = min(t + #{u}u, sizes.N - 1u);
     let at#{u} = row#{u} * sizes.out + j;
     let d#{u} = select(0.0, dy[at#{u}], t + #{u}u < sizes.N);
-    let v#{u} = y_at(row#{u}, j) - bias;
+    let v#{u} = added_at(row#{u}, j) - bias;
 #endfor
 #for u in 0..TOKENS
     sum = fma(d#{u}, v#{u}, sum);
+#if Y_BLOCKS && RESIDUAL
+    let e#{u} = d#{u} * step_at(row#{u}, j);
+    noise = fma(e#{u}, e#{u}, noise);
+#endif
 #endfor
 #let STEP = RANKS % 4 == 0 ? 4 : 1
 #for q in 0..RANKS / STEP
@@ -45,14 +52,22 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
   }
   parts[lane] = sum;
+#if Y_BLOCKS && RESIDUAL
+  parts[PITCH + lane] = noise;
+#endif
   workgroupBarrier();
   if (lane < LANES && own < sizes.out) {
     let m = magnitude[j];
     if (m != 0.0) {
-#if RANKS
-      gradient[sizes.mAt + j] += over_rows(0u, lane) / m;
+#if Y_BLOCKS && RESIDUAL
+      let total = resolved(over_rows(0u, lane), over_rows(1u, lane));
 #else
-      magnitude_gradient[j] += over_rows(0u, lane) / m;
+      let total = over_rows(0u, lane);
+#endif
+#if RANKS
+      gradient[sizes.mAt + j] += total / m;
+#else
+      magnitude_gradient[j] += total / m;
 #endif
     }
   }

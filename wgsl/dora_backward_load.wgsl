@@ -65,7 +65,7 @@ fn y_stored(at: u32) -> f32 {
 }
 
 // What the module added to the residual.
-fn y_at(t: u32, j: u32) -> f32 {
+fn added_at(t: u32, j: u32) -> f32 {
   let at = t * sizes.out + j;
 #if RESIDUAL_BLOCKS
   return y_stored(at) - unpack_value(residual[at / 4u], at % 4u);
@@ -82,3 +82,17 @@ fn y_at(t: u32, j: u32) -> f32 {
   return y_stored(at);
 #endif
 }
+#if Y_BLOCKS && RESIDUAL
+
+// Both numbers of the difference were rounded to whole multiples of some such step.
+fn step_at(t: u32, j: u32) -> f32 {
+  return block_step(y[(t * sizes.out + j) / 4u]);
+}
+
+// A sum of dy times such differences: 0 within three standard deviations of what their rounding comes to, which a small m would magnify,
+// and nearly itself far beyond. noise: the sum of (dy step)^2; each number is off by step / sqrt(12).
+fn resolved(sum: f32, noise: f32) -> f32 {
+  let part = sqrt(noise) / abs(sum);
+  return select(0.0, sum * max(0.0, 1.0 - #{(9 * 2) / 12} * part * part), sum != 0.0);
+}
+#endif

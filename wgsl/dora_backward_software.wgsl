@@ -10,6 +10,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let j = min(column, sizes.out - 1u);
   let bias = scale_of(j).y;
   var sum = 0.0;
+#if Y_BLOCKS && RESIDUAL
+  var noise = 0.0;
+#endif
 #for r in 0..RANKS
   var sum#{r} = 0.0;
 #endfor
@@ -19,7 +22,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     let isRow#{u} = t + #{u}u < sizes.N;
     let at#{u} = row#{u} * sizes.out + j;
     let d#{u} = select(0.0, dy[at#{u}], isRow#{u});
-    sum = fma(d#{u}, y_at(row#{u}, j) - bias, sum);
+    sum = fma(d#{u}, added_at(row#{u}, j) - bias, sum);
+#if Y_BLOCKS && RESIDUAL
+    let e#{u} = d#{u} * step_at(row#{u}, j);
+    noise = fma(e#{u}, e#{u}, noise);
+#endif
 #endfor
 #if RANKS
 #let STEP = RANKS % 4 == 0 ? 4 : 1
@@ -42,6 +49,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endif
   }
   if (column < sizes.out) {
+#if Y_BLOCKS && RESIDUAL
+    sum = resolved(sum, noise);
+#endif
     let m = magnitude[j];
     if (m != 0.0) {
 #if RANKS

@@ -311,7 +311,7 @@ export const KEYS = {
   }),
   checkpoint_dtype: machine({
     ...choice("auto", "f32", "bf16"),
-    help: "type of the layer inputs that wait for backward; auto: bfp16 (block floating point, 16 bits a value), with gradient_checkpointing selective for what attention adds too; f32 with none and under compute_dtype f32",
+    help: "type of the layer inputs that wait for backward; auto: bfp16 (block floating point, 16 bits a value), with gradient_checkpointing selective for what attention adds too; f32 with none and under compute_dtype f32. bf16 is coarser and repeats products for DoRA",
     fallback: "auto",
   }),
   checkpoint_place: machine({

@@ -8,6 +8,7 @@ import {
   size,
   type Call,
   type Kernel,
+  type NumberArray,
   type TwinMemory,
   type Variant,
 } from "../program/kernel.js";
@@ -33,6 +34,17 @@ function turnedBack(memory: TwinMemory, call: Call): Float64Array {
     return size(call, "factor") * value;
   });
 }
+
+/** The step of bfp16's numbers in the block of four that has an element. */
+function blockStep(values: NumberArray, at: number): number {
+  const first = at - (at % 4);
+  const most = Math.max(...[0, 1, 2, 3].map((i) => Math.abs(values[first + i]!)));
+  return most === 0 ? 0 : 2 ** (Math.floor(Math.log2(most)) - 12);
+}
+
+/** 0 where a sum is within three standard deviations of what rounding adds up to; see dora_backward_load.wgsl. */
+const resolved = (sum: number, noise: number): number =>
+  sum === 0 ? 0 : sum * Math.max(0, 1 - (1.5 * noise) / sum ** 2);
 
 const columnTiles: Variant["grid"] = (call, d) => [Math.ceil(size(call, "out") / Number(d["LANES"])), 1, 1];
 
@@ -86,14 +98,16 @@ export const doraBackward: Kernel = {
     const u = option(call, "TURNED") ? turnedBack(memory, call) : y;
     const [N, out] = [size(call, "N"), size(call, "out")];
     const isOnly = option(call, "SCALE_ONLY") === 1;
+    const isRounded = option(call, "Y_BLOCKS") === 1 && residual !== undefined;
     for (let j = 0; j < out; j++) {
       const [scale, bias] = isOnly ? [scaleBias[j]!, 0] : [scaleBias[2 * j]!, scaleBias[2 * j + 1]!];
-      let sum = 0;
+      let [sum, noise] = [0, 0];
       for (let t = 0; t < N; t++) {
         const at = t * out + j;
         sum += dy[at]! * (u[at]! - (residual?.[at] ?? 0) - bias);
+        if (isRounded) noise += (dy[at]! * blockStep(y, at)) ** 2;
       }
-      if (magnitude[j] !== 0) ofM[j] = ofM[j]! + sum / magnitude[j]!;
+      if (magnitude[j] !== 0) ofM[j] = ofM[j]! + resolved(sum, noise) / magnitude[j]!;
       if (!ofB) continue;
       const p = bound(memory, "p");
       for (let r = 0; r < rank; r++) {
@@ -106,7 +120,12 @@ export const doraBackward: Kernel = {
   cost: (call) => {
     const rank = option(call, "RANKS");
     const [N, out] = [size(call, "N"), size(call, "out")];
-    return { flops: (3 + 2 * rank) * N * out, bytes: 8 * N * out + 4 * rank * (N + 2 * out) };
+    const y = option(call, "Y_BLOCKS") ? 2 : 4;
+    const residual = option(call, "RESIDUAL_BLOCKS") ? 2 : option(call, "RESIDUAL") ? 4 : 0;
+    return {
+      flops: (3 + 2 * rank) * N * out,
+      bytes: (4 + y + residual) * N * out + 4 * rank * (N + 2 * out),
+    };
   },
 };
 
@@ -136,7 +155,8 @@ export interface FactorGradient {
 }
 
 /**
- * The gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0; and of B: += sum_t g_j dy p.
+ * The gradient of m: += sum_t dy (y - residual - bias_j) / m_j, 0 where m_j is 0; and of B: += sum_t g_j dy p. Where y is packed and has
+ * a residual, sums that may be nothing but the rounding of both are 0.
  * @param t.dy f32 [N, out]
  * @param t.y [N, out] the module's output, with the residual that was added to it: f32, or bfp16 (out a multiple of 4)
  * @param t.residual [N, out] f32 or bfp16

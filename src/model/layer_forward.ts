@@ -156,6 +156,7 @@ export function lowerHalf(walk: LayerWalk, x: () => Tensor, c: Chunk): LowerHalf
       { ...attentionSizes(ctx, w), N: c.N, queryRow: c.first, half: walk.rounds },
     ),
   );
+  // o, its p and the sum are kept together or not at all.
   const mid = walk.makes("mid") ? walk.unpacked("mid", D, c) : walk.stored("mid", D, c);
   if (walk.makes("mid")) {
     walk.linear("o_proj", "mid", o, mid, c, x());

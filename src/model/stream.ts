@@ -176,9 +176,9 @@ export function checkpointsOf(ctx: StreamContext, layers: number, lowest: number
       f32Rows(`input.${layer}[${chunk.first}] ${use}`, chunkRows(fetched(layer), chunk), chunk.N),
     stored: (layer, chunk) => chunkRows(fetched(layer), chunk),
     output(layer, chunk) {
-      // The decoder's output never left.
-      if (!waits(layer + 1)) return checkpoint === "f32" ? [chunkRows(stream, chunk), []] : undefined;
-      if (!tellsOutput) return undefined;
+      // The input of the layer above is still here, and the decoder's output never left.
+      if (checkpoint === "f32") return [chunkRows(waits(layer + 1) ? fetched(layer + 1) : stream, chunk), []];
+      if (!tellsOutput || !waits(layer + 1)) return undefined;
       const rows = tensor(`fetched.${layer + 1}[${chunk.first}]`, [chunk.rows, D], checkpoint);
       const [name, from] = [checkpointName(layer + 1), chunk.first * rowBytes];
       return [rows, [callUpload(`layers.${layer} output`, rows, name, chunk.N * rowBytes, from)]];

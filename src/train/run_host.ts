@@ -74,7 +74,8 @@ export class RunHost implements HostStore {
       return new Uint8Array(rows.buffer, offsetBytes, bytes);
     }
     const layer = this.#layerNames.get(name);
-    if (layer !== undefined) return this.layers.read(layer);
+    if (layer !== undefined)
+      return (await this.layers.read(layer)).subarray(offsetBytes, offsetBytes + bytes);
     const waiting = this.#states.get(name) ?? this.#checkpoints.get(name);
     if (!waiting) throw new Error(`the host has no ${name}`);
     return waiting.subarray(offsetBytes, offsetBytes + bytes);

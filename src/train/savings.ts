@@ -53,7 +53,7 @@ const CHANGES: readonly Change[] = [
   },
   {
     change: "--checkpoint-place host",
-    cost: "the transfer of layer inputs, there and back",
+    cost: "the transfer of layer inputs, there and back, for DoRA back twice",
     isOpen: (_, run) => run.storage.checkpointPlace === "gpu",
     apply: (s) => ({ ...s, checkpoint_place: "host" }),
   },

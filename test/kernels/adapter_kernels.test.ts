@@ -198,20 +198,22 @@ describe("dora_backward", () => {
     });
   }
 
-  for (const [N, out, rank, perRow] of [
-    [1, 1, 1, 1],
-    [7, 65, 3, 2],
-    [65, 100, 16, 1],
+  for (const [N, out, rank, perRow, stored] of [
+    [1, 1, 1, 1, "f32"],
+    [7, 65, 3, 2, "f32"],
+    [65, 100, 16, 1, "f32"],
+    [65, 100, 16, 2, "bfp16"],
+    [300, 20, 5, 1, "bfp16"],
   ] as const) {
-    it(`has the gradient of B too: N ${N}, out ${out}, rank ${rank}`, async () => {
+    it(`has the gradient of B too: N ${N}, out ${out}, rank ${rank}, ${stored}`, async () => {
       const [bAt, mAt] = [64, 64 + Math.ceil((out * rank) / 64) * 64];
       const elements = mAt + out + 5;
       const call = callDoraBackward(
         "test",
         {
           dy: given("dy", [N, out]),
-          y: given("y", [N, out]),
-          residual: given("r", [N, out]),
+          y: given("y", [N, out], stored),
+          residual: given("r", [N, out], stored),
           scale_bias: given("sb", [out, perRow]),
           magnitude: given("m", [out]),
           gradient: { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt },
@@ -220,8 +222,8 @@ describe("dora_backward", () => {
       );
       const data = {
         dy: randomF32(N * out, 1),
-        y: randomF32(N * out, 2),
-        residual: randomF32(N * out, 3),
+        y: packed(randomF32(N * out, 2), stored),
+        residual: packed(randomF32(N * out, 3), stored),
         magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
         scale_bias: randomF32(perRow * out, 5),
         gradient: randomF32(elements, 6),
@@ -246,6 +248,38 @@ describe("dora_backward", () => {
       expectClose(fused.subarray(bAt, bAt + out * rank), want, 1e-6, "dB");
     });
   }
+
+  it("takes rounding for no gradient, where y and the residual differ by that alone", async () => {
+    const [N, out] = [70, 40];
+    const residual = randomF32(N * out, 1);
+    // Columns beyond the first half are off by up to 300 steps instead of half of one.
+    const y = residual.map((v, i) => v + (i % out < out / 2 ? 1e-5 : 3e-2) * Math.sin(i));
+    const call = callDoraBackward(
+      "test",
+      {
+        dy: given("dy", [N, out]),
+        y: given("y", [N, out], "bfp16"),
+        residual: given("r", [N, out], "bfp16"),
+        scale_bias: given("sb", [out, 1]),
+        magnitude: given("m", [out]),
+        gradient: given("dm", [out]),
+      },
+      { N, out },
+    );
+    const data = {
+      dy: randomF32(N * out, 3),
+      y: packed(y, "bfp16"),
+      residual: packed(residual, "bfp16"),
+      scale_bias: randomF32(out, 4),
+      magnitude: new Float32Array(out).fill(1e-3),
+      magnitude_gradient: new Float32Array(out),
+    };
+    await compareWithTwin(context.gpu, call, { tolerance: TOLERANCE, data });
+    const got = runTwin(call, data)["magnitude_gradient"]!;
+    const zeros = (from: number, to: number): number => got.subarray(from, to).filter((v) => v === 0).length;
+    expect(zeros(0, out / 2)).toBeGreaterThanOrEqual(out / 2 - 1);
+    expect(zeros(out / 2, out)).toBe(0);
+  });
 
   it("what it turns back is what RoPE has turned", () => {
     const [N, headDim, positions] = [3, 6, 4];

@@ -54,6 +54,32 @@ it("brings back what it took away, in pieces, although the tensor was overwritte
   await executor.release();
 });
 
+it("brings back a part of what it took away", async () => {
+  const [x, y] = [given("x", [96, 64]), given("y", [32, 64])];
+  const [whole, part] = [tensor("whole", [96, 64]), tensor("part", [32, 64])];
+  const program: Program = {
+    name: "a part",
+    calls: [
+      callConvertRows("make", { x, y: whole }, { N: 96, width: 64 }),
+      callDownload("away", whole, "kept"),
+      callUpload("back", part, "kept", 32 * 256, 64 * 256),
+      callConvertRows("read", { x: part, y }, { N: 32, width: 64 }),
+    ],
+  };
+  const executor = await Executor.allocate(context.gpu, planMemory([program], 1 << 20));
+  executor.host = new Memory();
+  await executor.load([program], chooseFrom(new Map()));
+  const data = randomF32(96 * 64, 1);
+  await executor.write(x, bytesOf(data));
+  await executor.run(program);
+  expect(Buffer.compare(new Uint8Array(await executor.read(y)), bytesOf(data.subarray(64 * 64)))).toBe(0);
+  await executor.release();
+  const memory = new ReferenceMemory();
+  memory.load(x, bytesOf(data));
+  runReference(program, memory, { afterUpdate: true, host: new Map() });
+  expect(memory.bytes(y, 32 * 256)).toEqual(bytesOf(data.subarray(64 * 64)));
+});
+
 it("moves the same bytes in the reference, bf16 and views included", () => {
   const memory = new ReferenceMemory();
   const whole = tensor("whole", [256, 2], "bf16");

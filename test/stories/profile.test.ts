@@ -9,18 +9,12 @@ const rows = Array.from({ length: 4 }, (_, i) => ({
   input_ids: Array.from({ length: 20 }, (_token, t) => 1 + ((i * 7 + t * t * 3) % 300)),
 }));
 const data = writeRows(join(folder, "train.jsonl"), rows);
-/** A software GPU with wide vectors has no matrices, which are what takes its best product long to find. Its shaders are others. */
-const { QDORA_SOFTWARE_GPU, MESA_SHADER_CACHE_DIR } = process.env;
-const WIDE =
-  QDORA_SOFTWARE_GPU === "1" && MESA_SHADER_CACHE_DIR !== undefined
-    ? { LP_NATIVE_VECTOR_WIDTH: "512", MESA_SHADER_CACHE_DIR: `${MESA_SHADER_CACHE_DIR}-512` }
-    : {};
 let runs = 0;
 
-async function train(model: string, flags: readonly string[], env: NodeJS.ProcessEnv = {}) {
+async function train(model: string, flags: readonly string[]) {
   const out = join(folder, `run-${runs++}`);
   const base = `finetune --model ${model} --data ${data} --output-dir ${out} --max-steps 3 --batch-size 2 --gradient-accumulation-steps 1 --warmup-steps 0 --tune off`;
-  const run = await qdora([...base.split(" "), ...flags], { env });
+  const run = await qdora([...base.split(" "), ...flags]);
   expect(run.status, run.stderr).toBe(0);
   return { adapter: readFileSync(join(out, "adapter_model.safetensors")), stderr: run.stderr };
 }
@@ -89,7 +83,7 @@ it("profiles one step of the tiny model by kernel, transfers too, and changes no
 });
 
 it("profiles the only step of a run of one, and refuses what cannot be profiled or written before it starts", async () => {
-  const { stderr } = await train(LLAMA, ["--max-steps", "1", "--profile"], WIDE);
+  const { stderr } = await train(LLAMA, ["--max-steps", "1", "--profile"]);
   expect(stderr).toMatch(/profile of step 1 on /);
   const out = join(folder, "refused");
   const base = ["finetune", "--model", LLAMA, "--data", data, "--output-dir", out];
@@ -101,7 +95,7 @@ it("profiles the only step of a run of one, and refuses what cannot be profiled 
 
 it("measures tokens per second of the tiny model, method against method", async () => {
   const flags = `bench throughput --model ${TINY} --lengths 32 --quants nf4,none --steps 2 --tune off --json --profile`;
-  const run = await qdora(flags.split(" "), { env: WIDE });
+  const run = await qdora(flags.split(" "));
   expect(run.status, run.stderr).toBe(0);
   const lines = run.stdout
     .trimEnd()
@@ -140,7 +134,7 @@ it("measures one after the other where both do not fit, says so, and refuses wro
     "plan --geometry smollm2-135m --max-seq-length 16 --batch-size 1 --json".split(" "),
   );
   const { gpu_bytes: bytes } = JSON.parse(plan.stdout) as { gpu_bytes: number };
-  const run = await qdora([...base, "--memory-limit", String(bytes)], { env: WIDE });
+  const run = await qdora([...base, "--memory-limit", String(bytes)]);
   expect(run.status, run.stderr).toBe(0);
   expect(run.stderr).toMatch(/one after the other/);
   expect(run.stdout).toMatch(/\| smollm2-135m \| nf4 \| dora \| 1 x 16 \| [\d|., %]+/);
