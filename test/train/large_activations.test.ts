@@ -144,12 +144,13 @@ describe("activations beyond f16", () => {
   });
 
   // Largest difference of a loss and of a norm in five steps, and of a tensor's gradient in the first. Steps on such a
-  // model magnify rounding: 0.001, 0.01 and 0.0007 were seen under auto, 0.025, 0.24 and 0.004 with bf16 layer inputs,
-  // 0.002, 0.02 and 0.0014 under f16. What overflowed or was cut off would be far beyond all of them.
+  // model magnify rounding: 0.001, 0.01 and 0.007 were seen under auto (of the magnitude behind the outlier, whose block's step its
+  // neighbours share; others 0.0007), 0.026, 0.24 and 0.004 with bf16 layer inputs, 0.002, 0.02 and 0.007 under f16. What overflowed or
+  // was cut off would be far beyond all of them.
   it.for([
-    ["auto", {}, [5e-3, 5e-2, 5e-3]],
+    ["auto", {}, [5e-3, 5e-2, 2e-2]],
     ["auto, checkpoint_dtype bf16", { checkpoint_dtype: "bf16" }, [1e-1, 5e-1, 2e-2]],
-    ["f16", { compute_dtype: "f16" }, [1e-2, 1e-1, 1e-2]],
+    ["f16", { compute_dtype: "f16" }, [1e-2, 1e-1, 2e-2]],
   ] as const)("overflow nowhere under %s", async ([, flags, limits], { skip }) => {
     if ("compute_dtype" in flags) {
       skip(context.gpu.traits.matrixShapes.length === 0, "this adapter has no matrices");
