@@ -1,6 +1,6 @@
 // magnitude_gradient_j += sum over tokens of dy (y - residual - bias_j) / m_j: with y = g u + bias + residual that is dy u / c. With TURNED,
-// y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS and RESIDUAL_BLOCKS, they lie in blocks of four (block_float.wgsl). With RANKS, the gradient
-// of B comes of the same pass: += g dyT p; gradient is the arena, which has both.
+// y was turned by RoPE (rope.wgsl) and is turned back. With Y_BLOCKS and RESIDUAL_BLOCKS, they lie in blocks of four
+// (block_float.wgsl). With RANKS, the gradient of B comes of the same pass: += g dyT p; gradient is the arena, which has both.
 // One column a lane, LANES of them side by side; the ROWS of a workgroup share the tokens, TOKENS at a time.
 // Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
 const LANES = #{LANES}u;
