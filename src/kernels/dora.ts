@@ -10,13 +10,12 @@ import {
   type Kernel,
   type NumberArray,
   type TwinMemory,
-  type Variant,
 } from "../program/kernel.js";
 import type { Tensor } from "../program/tensor.js";
 import { isTimed, sharedTokens } from "./split.js";
 
-/** A CPU has few cores: all lanes of a workgroup read p at one address, and several tokens share the reading of sums. */
-const SOFTWARE_SHAPE = { LANES: 64, TOKENS: 8 };
+/** Lanes of four columns each on a software adapter: narrow workgroups, so that few columns still make work for all cores. */
+const SOFTWARE_LANES = 16;
 
 /** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
 export const MOST_FUSED_RANK = 16;
@@ -46,7 +45,9 @@ function blockStep(values: NumberArray, at: number): number {
 const resolved = (sum: number, noise: number): number =>
   sum === 0 ? 0 : sum * Math.max(0, 1 - (1.5 * noise) / sum ** 2);
 
-const columnTiles: Variant["grid"] = (call, d) => [Math.ceil(size(call, "out") / Number(d["LANES"])), 1, 1];
+/** Whether columns 4 i to 4 i + 3 are turned with columns that are as much neighbours. */
+const areQuads = (call: Call): boolean =>
+  size(call, "out") % 4 === 0 && (option(call, "TURNED") === 0 || size(call, "headDim") % 8 === 0);
 
 export const doraBackward: Kernel = {
   name: "dora_backward",
@@ -66,9 +67,9 @@ export const doraBackward: Kernel = {
     {
       name: "software",
       file: "dora_backward_software.wgsl",
-      accepts: (_, traits) => traits.isSoftware,
-      defines: (call) => ({ ...call.options, ...SOFTWARE_SHAPE }),
-      grid: columnTiles,
+      accepts: (call, traits) => traits.isSoftware && areQuads(call),
+      defines: (call) => ({ ...call.options, LANES: SOFTWARE_LANES }),
+      grid: (call) => [Math.ceil(size(call, "out") / (4 * SOFTWARE_LANES)), 1, 1],
     },
     {
       name: "column",
@@ -76,7 +77,7 @@ export const doraBackward: Kernel = {
       accepts: () => true,
       isTimed,
       defines: (call) => ({ ...call.options, ...sharedTokens(size(call, "out")) }),
-      grid: columnTiles,
+      grid: (call, d) => [Math.ceil(size(call, "out") / Number(d["LANES"])), 1, 1],
     },
   ],
   twin(memory, call) {

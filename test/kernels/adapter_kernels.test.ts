@@ -1,8 +1,10 @@
 /** The low-rank products, their gradients and DoRA's magnitude gradient. */
 import { describe, expect, it } from "vitest";
+import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { callDoraBackward } from "../../src/kernels/dora.js";
 import { callRope } from "../../src/kernels/rope.js";
 import { callLowrankDown, callLowrankGradient } from "../../src/kernels/lowrank.js";
+import type { Call } from "../../src/program/kernel.js";
 import {
   compareWithTwin,
   expectClose,
@@ -161,6 +163,7 @@ describe("dora_backward", () => {
   for (const [N, heads, headDim, dtype] of [
     [1, 1, 2, "f32"],
     [33, 3, 10, "f32"],
+    [9, 5, 8, "f32"],
     [65, 3, 24, "bfp16"],
   ] as const) {
     it(`turns y back: N ${N}, ${heads} heads of ${headDim} in ${dtype}`, async () => {
@@ -201,6 +204,7 @@ describe("dora_backward", () => {
   for (const [N, out, rank, perRow, stored] of [
     [1, 1, 1, 1, "f32"],
     [7, 65, 3, 2, "f32"],
+    [3, 4, 2, 2, "bfp16"],
     [65, 100, 16, 1, "f32"],
     [65, 100, 16, 2, "bfp16"],
     [300, 20, 5, 1, "bfp16"],
@@ -248,6 +252,26 @@ describe("dora_backward", () => {
       expectClose(fused.subarray(bAt, bAt + out * rank), want, 1e-6, "dB");
     });
   }
+
+  it("on a software adapter has four columns a lane, where these are neighbours and are turned together", () => {
+    const call = (out: number, headDim?: number) => {
+      const t = {
+        dy: given("dy", [2, out]),
+        y: given("y", [2, out]),
+        scale_bias: given("sb", [out, 1]),
+        magnitude: given("m", [out]),
+        gradient: given("dm", [out]),
+      };
+      const positions = given("positions", [2], "u32");
+      const turned = headDim && { table: given("table", [2, headDim / 2, 2]), positions, headDim, factor: 1 };
+      return callDoraBackward("test", t, { N: 2, out, ...(turned && { turned }) });
+    };
+    const taken = (of: Call) =>
+      of.kernel.variants.find((variant) => variant.accepts(of, { ...PORTABLE_TRAITS, isSoftware: true }))
+        ?.name;
+    expect([call(40), call(48, 24)].map(taken)).toEqual(["software", "software"]);
+    expect([call(42), call(40, 20)].map(taken)).toEqual(["column", "column"]);
+  });
 
   it("takes rounding for no gradient, where y and the residual differ by that alone", async () => {
     const [N, out] = [70, 40];
