@@ -13,9 +13,9 @@ import { measureProductPeak } from "../dist/kernels/product_peak.js";
 import { profileTable } from "../dist/report/profile.js";
 import { measureThroughput } from "../dist/train/throughput_bench.js";
 import { doraText } from "./dora/text.mjs";
-import { adapterText, machineText, ownVersions } from "./shared/machine.mjs";
+import { adapterText, machineText, ownVersions, vectorBits } from "./shared/machine.mjs";
 import { refuseIn } from "./shared/refuse.mjs";
-import { writeSection } from "./shared/section.mjs";
+import { sectionOf, writeSection } from "./shared/section.mjs";
 
 const { values: flags } = parseArgs({
   options: {
@@ -109,7 +109,12 @@ try {
     for (const { lora, dora, ...rest } of results)
       console.log(JSON.stringify({ ...rest, lora: plain(lora), dora: plain(dora) }));
   else console.log(text);
-  if (flags.write) writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), "steps", text);
+  if (flags.write)
+    writeSection(
+      fileURLToPath(new URL("RESULTS.md", import.meta.url)),
+      sectionOf("steps", vectorBits(gpu.traits)),
+      text,
+    );
 } finally {
   await gpu.destroy();
 }

@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let j = min(own, sizes.out - 1u);
   let bias = scale_of(j).y;
   var sum = 0.0;
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
   var noise = 0.0;
 #endif
 #for r in 0..RANKS
@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
 #for u in 0..TOKENS
     sum = fma(d#{u}, v#{u}, sum);
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
     let e#{u} = d#{u} * step_at(row#{u}, j);
     noise = fma(e#{u}, e#{u}, noise);
 #endif
@@ -52,14 +52,14 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
   }
   parts[lane] = sum;
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
   parts[PITCH + lane] = noise;
 #endif
   workgroupBarrier();
   if (lane < LANES && own < sizes.out) {
     let m = magnitude[j];
     if (m != 0.0) {
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
       let total = resolved(over_rows(0u, lane), over_rows(1u, lane));
 #else
       let total = over_rows(0u, lane);

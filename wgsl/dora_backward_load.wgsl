@@ -1,4 +1,6 @@
 // What all variants of dora_backward bind, and y as it was before RoPE.
+// ROUNDED: a difference of numbers of which at least y was rounded.
+#let ROUNDED = Y_BLOCKS && RESIDUAL
 struct Sizes {
   N: u32,
   out: u32,
@@ -82,7 +84,7 @@ fn added_at(t: u32, j: u32) -> f32 {
   return y_stored(at);
 #endif
 }
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
 
 // Both numbers of the difference were rounded to whole multiples of some such step.
 fn step_at(t: u32, j: u32) -> f32 {

@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #endfor
   let bias = vec4f(scale0.y, scale1.y, scale2.y, scale3.y);
   var sum = vec4f();
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
   var noise = vec4f();
 #endif
 #for r in 0..RANKS
@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   for (var t = 0u; t < sizes.N; t++) {
     let d = dy_four(t * sizes.out + j);
     sum = fma(d, added_four(t, j) - bias, sum);
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
     let e = d * step_at(t, j);
     noise = fma(e, e, noise);
 #endif
@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 #for c in 0..4
   let m#{c} = magnitude[j + #{c}u];
   if (m#{c} != 0.0) {
-#if Y_BLOCKS && RESIDUAL
+#if ROUNDED
     let total#{c} = resolved(sum[#{c}], noise[#{c}]);
 #else
     let total#{c} = sum[#{c}];
