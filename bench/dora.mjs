@@ -95,7 +95,9 @@ try {
     }
     results.push({ checkpointing, rows, length, tokens, rounds, ...middle(pairs) });
   }
+  const bits = vectorBits(gpu.traits);
   const text = doraText(results, {
+    bits,
     machine: machineText(),
     adapter: adapterText(gpu.traits),
     versions: ownVersions(),
@@ -110,11 +112,7 @@ try {
       console.log(JSON.stringify({ ...rest, lora: plain(lora), dora: plain(dora) }));
   else console.log(text);
   if (flags.write)
-    writeSection(
-      fileURLToPath(new URL("RESULTS.md", import.meta.url)),
-      sectionOf("steps", vectorBits(gpu.traits)),
-      text,
-    );
+    writeSection(fileURLToPath(new URL("RESULTS.md", import.meta.url)), sectionOf("steps", bits), text);
 } finally {
   await gpu.destroy();
 }

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** The command line: one file per command in commands/. */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { flagName } from "./config/schema.js";
 import { keyElsewhere } from "./config/suggest.js";
@@ -17,10 +16,7 @@ import { addPlan } from "./commands/plan.js";
 import { addPush } from "./commands/push.js";
 import { addQuantize } from "./commands/quantize.js";
 import { addPull } from "./commands/pull.js";
-
-const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
-  version: string;
-};
+import { version } from "./formats/version.js";
 
 /** Commander's complaint in the form of all errors. */
 const usageError =

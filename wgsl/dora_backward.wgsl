@@ -4,8 +4,35 @@
 // One column a lane, LANES of them side by side; the ROWS of a workgroup share the tokens, TOKENS at a time.
 // Grid: column tiles. Any adapter; limited by memory bandwidth. The order of the sums is fixed.
 const LANES = #{LANES}u;
-#include "dora_backward_load.wgsl"
+#include "dora_backward_bindings.wgsl"
 #include "sum_rows.wgsl"
+
+fn y_stored(at: u32) -> f32 {
+#if Y_BLOCKS
+  return unpack_value(y[at / 4u], at % 4u);
+#else
+  return y[at];
+#endif
+}
+
+// What the module added to the residual.
+fn added_at(t: u32, j: u32) -> f32 {
+  let at = t * sizes.out + j;
+#if RESIDUAL_BLOCKS
+  return y_stored(at) - unpack_value(residual[at / 4u], at % 4u);
+#elif RESIDUAL
+  return y_stored(at) - residual[at];
+#elif TURNED
+  let half = sizes.headDim / 2u;
+  let d = j % sizes.headDim;
+  let first = d < half;
+  let turn = table[positions[t] * half + select(d - half, d, first)];
+  let partner = y_stored(select(at - half, at + half, first));
+  return sizes.factor * fma(partner, select(-turn.y, turn.y, first), y_stored(at) * turn.x);
+#else
+  return y_stored(at);
+#endif
+}
 
 @compute @workgroup_size(#{LANES * ROWS})
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {

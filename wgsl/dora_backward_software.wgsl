@@ -3,7 +3,7 @@
 // all tokens. All lanes read p at one address.
 // Grid: column tiles. out is a multiple of 4; with TURNED, headDim of 8.
 const LANES = #{LANES}u;
-#include "dora_backward_load.wgsl"
+#include "dora_backward_bindings.wgsl"
 
 // Four columns of one row.
 fn dy_four(at: u32) -> vec4f {

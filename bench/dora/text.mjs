@@ -1,4 +1,5 @@
 // The steps of DoRA and LoRA as Markdown.
+import { sectionOf } from "../shared/section.mjs";
 import { measuredWith, reached, table } from "../shared/table.mjs";
 
 /** The most that a step of DoRA may take of LoRA's: one optimizer step's row norms weigh less where it has more tokens. */
@@ -30,7 +31,7 @@ export function doraText(results, { model, peak, rank, quant, ...facts }) {
     r.dora.gradNorm.toPrecision(3),
   ]);
   return [
-    "## Optimizer steps, DoRA against LoRA",
+    sectionOf("## Optimizer steps, DoRA against LoRA", facts.bits),
     "",
     ...measuredWith(facts, "npm run bench:dora -- --write"),
     `- ${model}, one micro-batch of random tokens, rank ${rank} on all linear layers, ${quant}, AdamW; best product ${(peak.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s (${peak.name})`,

@@ -3,13 +3,14 @@
  * depend on. Bounded: the files that were not used for the longest time go first.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { readFileSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cacheFolder } from "../program/tuner.js";
 import { TokenFile } from "./token_file.js";
 import { makeFolder } from "../formats/make_folder.js";
+import { version } from "../formats/version.js";
 import { TOKEN_FILE_VERSION } from "./token_layout.js";
 import { TokenWriter } from "./token_writer.js";
 
@@ -18,10 +19,6 @@ const MAX_CACHE_FILES = 1024;
 /** A temporary file that nobody has written to for so long belongs to a run that died. */
 const STALE_MS = 24 * 3600 * 1000;
 const ENDING = ".tokens";
-
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
-  readonly version: string;
-};
 
 /** @param dependsOn everything that the tokens depend on, as JSON */
 export const cacheKey = (dependsOn: unknown): string =>

@@ -14,10 +14,10 @@ import {
 import type { Tensor } from "../program/tensor.js";
 import { isTimed, sharedTokens } from "./split.js";
 
-/** Lanes of four columns each on a software adapter: narrow workgroups, so that few columns still make work for all cores. */
+/** Lanes of four columns each on a software adapter: few, so that k and v make work for all cores; 8, 32 and 64 took longer. */
 const SOFTWARE_LANES = 16;
 
-/** Up to this rank the gradient of B comes of the same pass: a lane has a sum for each. */
+/** Up to this rank the gradient of B comes of the same pass: a lane has sums for each. */
 export const MOST_FUSED_RANK = 16;
 
 /** y before RoPE, which scaled it too. */
@@ -41,11 +41,11 @@ function blockStep(values: NumberArray, at: number): number {
   return most === 0 ? 0 : 2 ** (Math.floor(Math.log2(most)) - 12);
 }
 
-/** 0 where a sum is within three standard deviations of what rounding adds up to; see dora_backward_load.wgsl. */
+/** 0 where a sum is within three standard deviations of what rounding adds up to; see dora_backward_bindings.wgsl. */
 const resolved = (sum: number, noise: number): number =>
   sum === 0 ? 0 : sum * Math.max(0, 1 - (1.5 * noise) / sum ** 2);
 
-/** Whether columns 4 i to 4 i + 3 are turned with columns that are as much neighbours. */
+/** Whether rows are whole quads of columns, and RoPE's partners of a quad are a quad. Heads of 100 are not, and run as on other adapters. */
 const areQuads = (call: Call): boolean =>
   size(call, "out") % 4 === 0 && (option(call, "TURNED") === 0 || size(call, "headDim") % 8 === 0);
 

@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { QdoraError } from "../formats/error.js";
 import { writeFileAtomic } from "../formats/files.js";
 import { makeFolder } from "../formats/make_folder.js";
+import { version } from "../formats/version.js";
+import { dawnVersion } from "../gpu/dawn_version.js";
 import type { AdapterTraits } from "../gpu/traits.js";
 import { timedVariants, type ChooseVariant, type Executor } from "./executor.js";
 import type { Call, Program, Variant } from "./kernel.js";
@@ -20,7 +22,7 @@ export type TuneMode = "off" | "quick" | "full";
 export type VariantTable = ReadonlyMap<string, string>;
 
 const REPEATS: Record<Exclude<TuneMode, "off">, number> = { quick: 1, full: 5 };
-/** Bumped when kernels change so much that old measurements mislead. */
+/** Bumped when kernels change so much between two releases that old measurements mislead. */
 const CACHE_VERSION = 7;
 /** Variants stand in order of preference: a later one has to take less than this share of the best so far, so that noise does not decide. */
 const CLEARLY_FASTER = 0.9;
@@ -44,10 +46,12 @@ export function callClass(call: Call): string {
 export const cacheFolder = (): string =>
   process.env["QDORA_CACHE"] || join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "qdora");
 
-/** Where something is remembered of an adapter with this driver. @param more tells apart what else it depends on */
+/** Where something is remembered of an adapter with this driver, by this qdora and this Dawn. @param more tells apart what else it depends on */
 export function adapterFile(traits: AdapterTraits, ...more: readonly string[]): string {
   const identity = JSON.stringify([
     CACHE_VERSION,
+    version,
+    dawnVersion(),
     traits.name,
     traits.vendor,
     traits.architecture,

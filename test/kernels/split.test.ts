@@ -11,7 +11,7 @@ const context = useGpu();
 
 /** Sums of up to 4100 products in f32 against f64, in pieces. */
 const TOLERANCE = 3e-6;
-/** Variants that split sums; the others are in adapter_kernels.test.ts. */
+/** Variants that split sums; the others are in lowrank.test.ts and dora.test.ts. */
 const only = ["split", "column"];
 
 interface Shape {

@@ -1,4 +1,4 @@
-// What all variants of dora_backward bind, and y as it was before RoPE.
+// What both variants of dora_backward bind, and what of a sum is more than rounding.
 // ROUNDED: a difference of numbers of which at least y was rounded.
 #let ROUNDED = Y_BLOCKS && RESIDUAL
 struct Sizes {
@@ -57,36 +57,9 @@ fn scale_of(j: u32) -> vec2f {
   return scale_bias[j];
 #endif
 }
-
-fn y_stored(at: u32) -> f32 {
-#if Y_BLOCKS
-  return unpack_value(y[at / 4u], at % 4u);
-#else
-  return y[at];
-#endif
-}
-
-// What the module added to the residual.
-fn added_at(t: u32, j: u32) -> f32 {
-  let at = t * sizes.out + j;
-#if RESIDUAL_BLOCKS
-  return y_stored(at) - unpack_value(residual[at / 4u], at % 4u);
-#elif RESIDUAL
-  return y_stored(at) - residual[at];
-#elif TURNED
-  let half = sizes.headDim / 2u;
-  let d = j % sizes.headDim;
-  let first = d < half;
-  let turn = table[positions[t] * half + select(d - half, d, first)];
-  let partner = y_stored(select(at - half, at + half, first));
-  return sizes.factor * fma(partner, select(-turn.y, turn.y, first), y_stored(at) * turn.x);
-#else
-  return y_stored(at);
-#endif
-}
 #if ROUNDED
 
-// Both numbers of the difference were rounded to whole multiples of some such step.
+// Numbers of the difference were rounded to whole multiples of some such step.
 fn step_at(t: u32, j: u32) -> f32 {
   return block_step(y[(t * sizes.out + j) / 4u]);
 }

@@ -1,9 +1,9 @@
-/** The low-rank products, their gradients and DoRA's magnitude gradient. */
+/** DoRA's magnitude gradient, with that of B and without. */
 import { describe, expect, it } from "vitest";
 import { PORTABLE_TRAITS } from "../../src/gpu/traits.js";
 import { callDoraBackward } from "../../src/kernels/dora.js";
 import { callRope } from "../../src/kernels/rope.js";
-import { callLowrankDown, callLowrankGradient } from "../../src/kernels/lowrank.js";
+import { callLowrankGradient } from "../../src/kernels/lowrank.js";
 import type { Call } from "../../src/program/kernel.js";
 import {
   compareWithTwin,
@@ -20,108 +20,6 @@ const context = useGpu();
 
 /** Sums of up to 576 products in f32 against f64. */
 const TOLERANCE = 3e-6;
-
-const LAYOUTS = ["rows", "columns"] as const;
-const SHAPES = [
-  [1, 64, 16],
-  [7, 65, 3],
-  [33, 100, 5],
-  [65, 576, 16],
-  [130, 40, 33],
-  [3, 1, 1],
-] as const;
-
-describe("lowrank", () => {
-  for (const layout of LAYOUTS) {
-    for (const [i, [N, K, rank]] of SHAPES.entries()) {
-      it(`down and gradient equal their twins: ${layout}, N ${N}, K ${K}, rank ${rank}`, async () => {
-        const factor = layout === "rows" ? [rank, K] : [K, rank];
-        const s = { N, K, rank, layout };
-        // Of B, every other shape in rows that count g times, with and without a bias beside it.
-        const perRow = layout === "rows" || i % 2 === 1 ? 0 : 1 + ((i / 2) % 2);
-        const scale = perRow > 0 && { scale_bias: given("sb", [K, perRow]) };
-        const scale_bias = randomF32(perRow * K, 4);
-        const down = callLowrankDown(
-          "test",
-          { x: given("x", [N + 2, K]), w: given("w", factor), p: given("p", [N + 2, rank]), ...scale },
-          { ...s, alpha: 0.7 },
-        );
-        const names = await compareWithTwin(context.gpu, down, {
-          tolerance: TOLERANCE,
-          data: {
-            x: randomF32((N + 2) * K, 1),
-            w: randomF32(K * rank, 2),
-            p: randomF32((N + 2) * rank, 3),
-            scale_bias,
-          },
-        });
-        const isSplit = K % 4 === 0 && (layout === "rows" || rank % 4 === 0);
-        expect(names).toEqual([
-          ...(context.gpu.traits.isSoftware && K % 4 === 0 ? ["software"] : []),
-          ...(isSplit ? ["split"] : []),
-          "tile",
-        ]);
-        const gradient = callLowrankGradient(
-          "test",
-          {
-            wide: given("wide", [N, K]),
-            narrow: given("narrow", [N, rank]),
-            gradient: given("gradient", factor),
-            ...scale,
-          },
-          s,
-        );
-        await compareWithTwin(context.gpu, gradient, {
-          tolerance: TOLERANCE,
-          data: {
-            wide: randomF32(N * K, 1),
-            narrow: randomF32(N * rank, 2),
-            gradient: randomF32(K * rank, 3),
-            scale_bias,
-          },
-        });
-      });
-    }
-
-    it(`gradient is the derivative of down: ${layout}`, () => {
-      const [N, K, rank] = [3, 5, 2];
-      const factor = layout === "rows" ? [rank, K] : [K, rank];
-      const x = Float64Array.from(randomF32(N * K, 1));
-      const dp = Float64Array.from(randomF32(N * rank, 2));
-      const down = callLowrankDown(
-        "test",
-        { x: given("x", [N, K]), w: given("w", factor), p: given("p", [N, rank]) },
-        { N, K, rank, alpha: 1, layout },
-      );
-      const back = callLowrankGradient(
-        "test",
-        { wide: given("x", [N, K]), narrow: given("dp", [N, rank]), gradient: given("g", factor) },
-        { N, K, rank, layout },
-      );
-      const loss = (w: Float64Array): number => {
-        const p = new Float64Array(N * rank);
-        down.kernel.twin({ x, w, p }, down);
-        return p.reduce((sum, v, i) => sum + v * dp[i]!, 0);
-      };
-      const gradient = new Float64Array(K * rank);
-      back.kernel.twin({ wide: x, narrow: dp, gradient }, back);
-      // Linear: only cancellation, about 2^-52 / 1e-5.
-      expectClose(
-        gradient,
-        finiteDifference(Float64Array.from(randomF32(K * rank, 3)), loss),
-        1e-9,
-        "gradient",
-      );
-    });
-  }
-
-  it("have no g for the rows of A", () => {
-    const scale_bias = given("g", [5, 1]);
-    const t = { x: given("x", [3, 5]), w: given("w", [2, 5]), p: given("p", [3, 2]), scale_bias };
-    const sizes = { N: 3, K: 5, rank: 2, layout: "rows" } as const;
-    expect(() => callLowrankDown("test", t, { ...sizes, alpha: 1 })).toThrow(/g scales rows of B alone/);
-  });
-});
 
 describe("dora_backward", () => {
   for (const [N, out, perRow, stored, residual] of [
@@ -160,14 +58,17 @@ describe("dora_backward", () => {
     });
   }
 
-  for (const [N, heads, headDim, dtype] of [
-    [1, 1, 2, "f32"],
-    [33, 3, 10, "f32"],
-    [9, 5, 8, "f32"],
-    [65, 3, 24, "bfp16"],
+  for (const [N, heads, headDim, dtype, rank] of [
+    [1, 1, 2, "f32", 0],
+    [33, 3, 10, "f32", 0],
+    [9, 5, 8, "f32", 6],
+    [65, 3, 24, "bfp16", 0],
+    [34, 2, 16, "bfp16", 4],
   ] as const) {
-    it(`turns y back: N ${N}, ${heads} heads of ${headDim} in ${dtype}`, async () => {
+    it(`turns y back: N ${N}, ${heads} heads of ${headDim} in ${dtype}, rank ${rank}`, async () => {
       const [out, positions] = [heads * headDim, 50];
+      const [bAt, mAt] = [0, out * rank];
+      const elements = out * (rank + 1);
       const call = callDoraBackward(
         "test",
         {
@@ -175,7 +76,10 @@ describe("dora_backward", () => {
           y: given("y", [N, out], dtype),
           scale_bias: given("sb", [out, 2]),
           magnitude: given("m", [out]),
-          gradient: given("dm", [out]),
+          gradient:
+            rank > 0
+              ? { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt }
+              : given("dm", [out]),
         },
         {
           N,
@@ -193,7 +97,9 @@ describe("dora_backward", () => {
         y: packed(randomF32(N * out, 2), dtype),
         scale_bias: randomF32(2 * out, 5),
         magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
-        magnitude_gradient: randomF32(out, 6),
+        ...(rank > 0
+          ? { p: randomF32(N * rank, 8), gradient: randomF32(elements, 6) }
+          : { magnitude_gradient: randomF32(out, 6) }),
         table: randomF32(positions * headDim, 7),
         positions: Uint32Array.from({ length: N }, (_, t) => (t * 7) % positions),
       };
@@ -204,6 +110,7 @@ describe("dora_backward", () => {
   for (const [N, out, rank, perRow, stored] of [
     [1, 1, 1, 1, "f32"],
     [7, 65, 3, 2, "f32"],
+    [1, 8, 3, 1, "f32"],
     [3, 4, 2, 2, "bfp16"],
     [65, 100, 16, 1, "f32"],
     [65, 100, 16, 2, "bfp16"],
@@ -228,7 +135,8 @@ describe("dora_backward", () => {
         dy: randomF32(N * out, 1),
         y: packed(randomF32(N * out, 2), stored),
         residual: packed(randomF32(N * out, 3), stored),
-        magnitude: randomF32(out, 4).map((v) => 1 + Math.abs(v)),
+        // B learns where m is 0, too.
+        magnitude: randomF32(out, 4).map((v, j) => (j === 1 ? 0 : 1 + Math.abs(v))),
         scale_bias: randomF32(perRow * out, 5),
         gradient: randomF32(elements, 6),
         p: randomF32(N * rank, 7),
