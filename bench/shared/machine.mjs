@@ -1,11 +1,7 @@
 // What a table was measured with.
-import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
-
-const installed = (name) =>
-  JSON.parse(readFileSync(new URL(`../../node_modules/${name}/package.json`, import.meta.url), "utf8"))
-    .version;
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+import { version } from "../../dist/formats/version.js";
+import { dawnVersion } from "../../dist/gpu/dawn_version.js";
 
 /** Processor, Node and day. */
 export const machineText = () =>
@@ -21,4 +17,4 @@ export function adapterText(traits) {
 }
 
 /** The versions of what is measured. */
-export const ownVersions = () => ({ qdora: version, webgpu: installed("webgpu") });
+export const ownVersions = () => ({ qdora: version, webgpu: dawnVersion() });

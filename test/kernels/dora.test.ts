@@ -21,6 +21,20 @@ const context = useGpu();
 /** Sums of up to 576 products in f32 against f64. */
 const TOLERANCE = 3e-6;
 
+interface Read {
+  /** 2 with a bias. */
+  readonly perRow?: number;
+  readonly stored?: "f32" | "bfp16";
+}
+
+/** What every call reads. */
+const read = (N: number, out: number, { perRow = 1, stored = "f32" }: Read = {}) => ({
+  dy: given("dy", [N, out]),
+  y: given("y", [N, out], stored),
+  scale_bias: given("sb", [out, perRow]),
+  magnitude: given("m", [out]),
+});
+
 describe("dora_backward", () => {
   for (const [N, out, perRow, stored, residual] of [
     [1, 1, 2, "f32", undefined],
@@ -33,10 +47,7 @@ describe("dora_backward", () => {
   ] as const) {
     it(`equals its twin: N ${N}, out ${out}, ${stored}, residual ${residual}${perRow === 2 ? ", bias" : ""}`, async () => {
       const t = {
-        dy: given("dy", [N, out]),
-        y: given("y", [N, out], stored),
-        scale_bias: given("sb", [out, perRow]),
-        magnitude: given("m", [out]),
+        ...read(N, out, { perRow, stored }),
         gradient: given("dm", [out]),
       };
       const call = callDoraBackward(
@@ -72,10 +83,7 @@ describe("dora_backward", () => {
       const call = callDoraBackward(
         "test",
         {
-          dy: given("dy", [N, out]),
-          y: given("y", [N, out], dtype),
-          scale_bias: given("sb", [out, 2]),
-          magnitude: given("m", [out]),
+          ...read(N, out, { perRow: 2, stored: dtype }),
           gradient:
             rank > 0
               ? { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt }
@@ -122,11 +130,8 @@ describe("dora_backward", () => {
       const call = callDoraBackward(
         "test",
         {
-          dy: given("dy", [N, out]),
-          y: given("y", [N, out], stored),
+          ...read(N, out, { perRow, stored }),
           residual: given("r", [N, out], stored),
-          scale_bias: given("sb", [out, perRow]),
-          magnitude: given("m", [out]),
           gradient: { p: given("p", [N, rank]), gradient: given("g", [elements]), rank, bAt, mAt },
         },
         { N, out },
@@ -164,10 +169,7 @@ describe("dora_backward", () => {
   it("on a software adapter has four columns a lane, where these are neighbours and are turned together", () => {
     const call = (out: number, headDim?: number) => {
       const t = {
-        dy: given("dy", [2, out]),
-        y: given("y", [2, out]),
-        scale_bias: given("sb", [out, 1]),
-        magnitude: given("m", [out]),
+        ...read(2, out),
         gradient: given("dm", [out]),
       };
       const positions = given("positions", [2], "u32");
@@ -189,11 +191,8 @@ describe("dora_backward", () => {
     const call = callDoraBackward(
       "test",
       {
-        dy: given("dy", [N, out]),
-        y: given("y", [N, out], "bfp16"),
+        ...read(N, out, { stored: "bfp16" }),
         residual: given("r", [N, out], "bfp16"),
-        scale_bias: given("sb", [out, 1]),
-        magnitude: given("m", [out]),
         gradient: given("dm", [out]),
       },
       { N, out },
@@ -231,10 +230,7 @@ describe("dora_backward", () => {
     );
     rope.kernel.twin({ q: y, k, table, positions: at }, rope);
     const t = {
-      dy: given("dy", [N, headDim]),
-      y: given("y", [N, headDim]),
-      scale_bias: given("sb", [headDim, 1]),
-      magnitude: given("m", [headDim]),
+      ...read(N, headDim),
       gradient: given("dm", [headDim]),
     };
     const call = callDoraBackward("test", t, {
@@ -278,10 +274,7 @@ describe("dora_backward", () => {
     const loss = (magnitude: Float64Array): number =>
       forward(magnitude).reduce((sum, v, i) => sum + v * dy[i]!, 0);
     const t = {
-      dy: given("dy", [N, out]),
-      y: given("y", [N, out]),
-      scale_bias: given("sb", [out, 2]),
-      magnitude: given("m", [out]),
+      ...read(N, out, { perRow: 2 }),
       gradient: given("dm", [out]),
       residual: given("r", [N, out]),
     };
